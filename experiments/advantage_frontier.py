@@ -35,7 +35,7 @@ from functools import partial
 
 import numpy as np
 
-from symlab.harness import Arm, Claim, figure, panels, plot, stats
+from symlab.harness import Arm, Claim, figure, panels
 from symlab.harness.estimates import family, named, weakest, where
 from symlab.harness.race import Race
 from symlab.papers import ADVANTAGES, AGRAE, IN_WORDS, ZHU
@@ -150,8 +150,9 @@ ARM = ("method", "omega", "base", "epochs")  # each has a rate of its own
 SHOWN = {m: ADVANTAGES[m] for m in ("grpo", "agrae", PD, ND, WR)}
 OTHERS = {m: arm for m, arm in SHOWN.items() if m != "grpo"}
 REGIMES = {1: "one epoch", 4: "four epochs"}
-TOKENS = {"free": Arm("plan", "0.35", "o"),
-          "decisive": Arm("answer", "0.35", "s")}  # fmt: skip
+TOKENS = {"free": "plan\n(free token)", "decisive": "answer\n(deciding tokens)"}
+FILLS = {1: Arm("1 epoch", "0.35", "o", "none", hollow=True),
+         4: Arm("4 epochs", "0.35", "o", "none")}  # fmt: skip
 
 
 def raced(df):
@@ -205,81 +206,90 @@ def table(df):
     return pd.DataFrame(rows)
 
 
-def _frontier(df, ax, base: float, epochs: int, ylim: tuple, zoom: tuple = ()):
-    """Means over seeds at the checkpoints, from the base policy on; at the last one the
-    intervals of both coordinates, in an inset with the limits `zoom`, if any.
-    """
+def _frontier(df, ax, base: float, epochs: int, ylim: tuple):
+    """Means over seeds at the checkpoints from the base policy on; larger, the last."""
     rows = OF_BATCH.where(base=base, epochs=epochs)(df)
-    ends = panels.inset(ax, (0.25, 0.17, 0.42, 0.31), "ends alone") if zoom else ax
     for method, arm in SHOWN.items():
         own = rows[rows.method == method]
         x, y = (np.mean([*own[f"pass_{k}_curve"]], axis=0) for k in (1, 256))
         ax.plot(x, y, label=arm.label, mew=0, **arm.look)
-        look = {"limits": (0, 1), "label": "_"}
-        panels.points(ends, x[-1:], [stats.mean(own.pass_256)], arm, **look)
-        panels.points(ends, y[-1:], [stats.mean(own.pass_1)], arm, across=True, **look)
-    if zoom:
-        ends.set(xlim=zoom[0], ylim=zoom[1])
-        panels.ticks(ends, "x", (0.65, 0.7, 0.75))
-        panels.ticks(ends, "y", (0.9, 0.95))
+        end = {"ms": 5.2, "mec": "white", "mew": 0.6, "zorder": 3}
+        ax.plot(x[-1:], y[-1:], **arm.look | end)
     start = ADVANTAGES["base"]
     look = {"color": "0.2", "ls": "", "ms": 5, "zorder": 9, "label": start.label}
     ax.plot(x[0], y[0], marker=start.marker, **look)
     ax.set(xlabel="pass@1, held out", ylabel="pass@256, held out", ylim=ylim)
 
 
+def _minus_grpo(ax, rows: dict) -> None:
+    """A forest of {(name, epochs): {method: interval}}, hollow for one epoch."""
+    for epochs, fill in FILLS.items():
+        own = {cell: row if cell[1] == epochs else {} for cell, row in rows.items()}
+        arms = {m: replace(arm, hollow=fill.hollow) for m, arm in OTHERS.items()}
+        panels.forest(ax, own, arms, spread=0.6, zero=0.0 if epochs == 1 else None)
+    names = [name for name, _ in rows]
+    ax.set_yticks(range(len(rows)), names)
+    for below in range(1, len(rows)):
+        new = below == len(rows) // 2
+        panels.reference(ax, y=below - 0.5, color="black" if new else panels.FAINT)
+    for edge in (-POINT, POINT):
+        panels.reference(ax, x=edge, ls=":")
+
+
 @figure("agrae8", "left", title="Base 0.2, 1 epoch: rise and fall")
 def draw_rare(df, ax):
     """pass@256 against pass@1 on held-out prompts at ten checkpoints of training, from
     the policy before training (cross) on, which is right in 0.2 of its rollouts; one
-    epoch on each batch of samples. Means over 24 seeds; the inset enlarges the last
-    checkpoint, with 95 % intervals over seeds. As the methods share each seed's
-    prompts, their paired differences (d) are known better. The y axis does not begin at
-    0.
+    epoch on each batch of samples. Means over 24 seeds; larger, the last checkpoint. As
+    the methods share each seed's prompts, their paired differences (c, d) are known
+    better. The y axis begins at 0.9.
     """
-    _frontier(df, ax, 0.2, 1, (0.88, 1), ((0.64, 0.78), (0.875, 0.985)))
-    panels.key(ax)
+    _frontier(df, ax, 0.2, 1, (0.9, 1))
+    start = replace(ADVANTAGES["base"], line="none", hollow=True)
+    panels.key(ax, [*SHOWN.values(), start])
 
 
-@figure("agrae8", "mid", title="Base 0.2, 4 epochs: rise and fall")
-def draw_common(df, ax):
-    """pass@256 against pass@1 on held-out prompts at ten checkpoints of training, from
-    a policy (cross) that is right in 0.2 of its rollouts, with four epochs on each
-    batch of samples; the y axis is that of the panel with one epoch.
-    """
-    _frontier(df, ax, 0.2, 4, (0.88, 1), ((0.64, 0.78), (0.875, 0.985)))
-
-
-@figure("agrae8", "right", title="Base 0.06, 4 epochs: only a rise")
+@figure("agrae8", "mid", title="Base 0.06, 4 epochs: only a rise")
 def draw_weak(df, ax):
     """pass@256 against pass@1 on held-out prompts at ten checkpoints of training, from
     a policy (cross) that is right in 0.06 of its rollouts, with four epochs on each
-    batch of samples, and the intervals at the last checkpoint. The y axis spans more
-    than three times that of (a).
+    batch of samples; larger, the last checkpoint. The y axis spans four times that of
+    (a).
     """
     _frontier(df, ax, 0.06, 4, (0.6, 1))
 
 
-@figure("agrae8", "left", row=1, title="Area minus GRPO's, by base success")
+@figure("agrae8", "right", title="W-REINFORCE lifts pass@256")
+def draw_finals(df, ax):
+    """pass@1 and pass@256 on held-out prompts after training, minus GRPO's, paired by
+    seed and averaged over three base policies, with 95 % intervals over 24 seeds;
+    hollow, one epoch on each batch of samples; filled, four epochs. Dotted, the
+    smallest difference of interest.
+    """
+    rows = {(f"pass@{k}", e): {m: gain(f"pass_{k}", m, each="base", epochs=e)(df)
+                               for m in OTHERS}
+            for e in EPOCHS for k in (1, 256)}  # fmt: skip
+    _minus_grpo(ax, rows)
+    panels.ticks(ax, "x", (-0.05, 0, 0.05, 0.1))
+    for y, fill in zip((0.97, 0.47), FILLS.values(), strict=True):
+        panels.note(ax, 1, y, fill.label, ha="right", va="top")
+    ax.set(xlabel="final pass@$k$ minus GRPO's", xlim=(-0.065, 0.1))
+
+
+@figure("agrae8", "left", row=1, title="4 epochs: W-REINFORCE gains")
 def draw_areas(df, ax):
     """Area that the pairs (pass@1, pass@256) at ten checkpoints dominate, minus GRPO's,
-    paired by seed, by the success rate of the policy before training and the number of
-    epochs on each batch; dotted, the smallest difference of interest.
+    paired by seed, by the success rate of the policy before training; hollow, one epoch
+    on each batch of samples; filled, four epochs. Dotted, the smallest difference of
+    interest.
     """
-    rows = {(b, e): {m: gain(AREA, m, base=b, epochs=e)(df) for m in OTHERS}
+    rows = {(f"{b:g}", e): {m: gain(AREA, m, base=b, epochs=e)(df) for m in OTHERS}
             for b, e in CELLS}  # fmt: skip
-    panels.forest(ax, rows, OTHERS, spread=0.6)
-    ax.set_yticks(range(len(CELLS)), [f"{base:g}" for base, _ in CELLS])
-    for below in range(1, len(rows)):
-        new = CELLS[below][1] > CELLS[below - 1][1]
-        panels.reference(ax, y=below - 0.5, color="black" if new else panels.FAINT)
-    for edge in (-POINT, POINT):
-        panels.reference(ax, x=edge, ls=":")
-    for at, text in ((0.75, "1 epoch"), (0.25, "4 epochs")):
-        panels.note(ax, -0.2, at, text, rotation=90, ha="center", va="center")
-    ax.set_xlabel("area minus GRPO's")
-    panels.ticks(ax, "x", (-0.1, 0, 0.1))
-    panels.key(ax, [*SHOWN.values()])
+    _minus_grpo(ax, rows)
+    ax.set(xlabel="area minus GRPO's", ylabel="success rate of the base policy")
+    panels.ticks(ax, "x", (-0.1, -0.05, 0, 0.05, 0.1))
+    listed = [*OTHERS.values(), *FILLS.values()]
+    panels.key(ax, listed, lines=False)
 
 
 @figure("agrae8", "mid", row=1, title="Positive-Dominant: most entropy")
@@ -287,25 +297,24 @@ def draw_entropies(df, ax):
     """Entropy after training divided by GRPO's, of the first token (the plan), which is
     free, and of the two answer tokens, which decide the reward: geometric means over
     three base policies and the seeds; hollow, one epoch on each batch; filled, four
-    epochs. Hues are those of the methods.
+    epochs.
     """
-    looks, kinds = [*OTHERS.values()], []
-    for epochs, filled, offset in ((1, "white", -0.15), (4, "", 0.15)):
-        for (tokens, arm), shift in zip(TOKENS.items(), (-0.07, 0.07), strict=True):
-            label = f"{arm.label}, {epochs} epoch" + "s" * (epochs > 1)
-            kinds.append(replace(arm, label=label, hollow=bool(filled)))
-            for i, (method, look) in enumerate(zip(OTHERS, looks, strict=True)):
-                own = {"color": look.color, "mfc": filled or look.color, "mew": 0.7}
+    step = len(OTHERS) + 0.6
+    for half, tokens in enumerate(TOKENS):
+        for i, (method, arm) in enumerate(OTHERS.items()):
+            for (epochs, fill), shift in zip(FILLS.items(), (-0.17, 0.17), strict=True):
                 found = entropy(tokens, method, epochs)(df)
-                panels.points(ax, [i + offset + shift], [found], arm, **own)
+                look = replace(arm, hollow=fill.hollow)
+                panels.points(ax, [half * step + i + shift], [found], look, ms=4)
     panels.reference(ax, y=1)
-    names = ("A-GRAE", "Positive-\nDominant", "Negative-\nDominant", "W-REIN-\nFORCE")
-    panels.ticks(ax, "x", dict(enumerate(names)))
-    ax.tick_params(axis="x", labelsize=panels.SMALL, length=0)
-    panels.ticks(ax, "y", (0.7, 1, 1.4, 2, 2.8), log=10)
-    ax.set(ylabel="final entropy over GRPO's", ylim=(0.62, 3.1), xlim=(-0.5, 3.5))
-    listed = panels.handles(kinds, lines=False)
-    panels.legend(ax, "upper right", borderaxespad=0, handlelength=1, **listed)
+    panels.reference(ax, x=step - 0.8, color=panels.FAINT)
+    middle = (len(OTHERS) - 1) / 2
+    halves = {half * step + middle: words for half, words in enumerate(TOKENS.values())}
+    panels.ticks(ax, "x", halves)
+    ax.tick_params(axis="x", length=0)
+    panels.ticks(ax, "y", (0.7, 1, 1.4, 2), log=10)
+    ax.set(ylabel="final entropy over GRPO's", ylim=(0.62, 2.5))
+    ax.set_xlim(-0.8, 2 * step - 0.8)
 
 
 @figure("agrae8", "right", row=1)
@@ -313,8 +322,8 @@ def draw_rates(df, ax):
     """For each method, the number of its six settings (three base policies, one or four
     epochs) in which a learning rate of the tuning grid has the largest mean of the area
     that pairs (pass@1, pass@256) dominate, over four seeds, too few to resolve areas at
-    neighbouring rates. Best rates at an end of the grid, left and right of the lines,
-    leave open whether one beyond it is better.
+    neighbouring rates. Best rates at an end of the grid leave open whether one beyond
+    it is better.
     """
     best = RACE.chosen(df).reset_index()
     arms = [arm for arm in RATES if (best.method == arm[0]).any()]
@@ -324,11 +333,9 @@ def draw_rates(df, ax):
         for m, omega in arms
     ])  # fmt: skip
     own = [ADVANTAGES[m].label + ", group" * (o == "group") for m, o in arms]
-    rates = [f"{lr:g}" for lr in GRID]
+    rates = [f"{lr:g}" + "\n(end)" * (lr in (GRID[0], GRID[-1])) for lr in GRID]
     panels.heat(ax, counts, rows=own, columns=rates, cmap="Greys",
                 text=lambda n: f"{n:.0f}" if n else "")  # fmt: skip
-    for x in (0.5, len(GRID) - 1.5):
-        panels.reference(ax, x=x, color=plot.ORANGE, zorder=2)
     ax.tick_params(axis="y", labelsize=panels.SMALL)
     ends = counts[:, [0, -1]].sum()
     ax.set_title(f"Best rate: {ends} of {counts.sum()} at an end")

@@ -32,7 +32,7 @@ from functools import partial
 
 import numpy as np
 
-from symlab.harness import Arm, Claim, figure, grid, panels, plot, rng, stats
+from symlab.harness import Arm, Claim, figure, grid, panels, plot, rng
 from symlab.harness.estimates import named, weakest, where
 from symlab.papers import AGRAE
 from symlab.rlvr.language_model import (
@@ -128,48 +128,52 @@ ARMS = {
     task: Arm(label, *look)
     for task, label, look in zip(TASKS, LABELS, LOOKS, strict=True)
 }
-GROUPS = {
-    "all_wrong": Arm("all wrong", plot.ORANGE, "v"),
-    "mixed": Arm("mixed", plot.BLUE, "o"),
-    "all_right": Arm("all right", plot.GREEN, "^"),
+GROUPS = {  # kinds of groups, by their edge and shade in a bar
+    "all_wrong": Arm("all wrong", panels.FAINT),
+    "mixed": Arm("mixed", plot.BLUE),
+    "all_right": Arm("all right", plot.BLACK),
 }
 
 
-@figure("agrae9", "left", title="pass@$k$ of the base model, by task")
+@figure("agrae9", "left", title="More samples solve hard tasks, too")
 def draw(df, ax):
     """pass@k of the language model SmolLM2-135M-Instruct on arithmetic, before
-    reinforcement learning, by task: means over draws of prompts, and thin, each draw.
+    reinforcement learning, by task: means of four draws of 24 prompts, with bars from
+    the least to the largest draw. Marks of one k stand side by side.
     """
-    for task, arm in ARMS.items():
-        passes = df[df.task == task].passes.tolist()
-        for own in passes:
-            ax.plot(KS, own, color=arm.color, lw=0.4, alpha=0.6, zorder=1)
-        if passes:
-            look = {"color": arm.color, "marker": arm.marker, "label": arm.label}
-            ax.plot(KS, np.mean(passes, axis=0), mew=0, **look)
+    runs = panels.unrolled(df, KS, "passes", ["task"])
+    runs = runs[runs.x.isin(KS[::2])]
+    shifts = 2 ** np.linspace(-0.55, 0.55, len(ARMS))
+    for shift, (task, arm) in zip(shifts, ARMS.items(), strict=True):
+        if len(own := runs[runs.task == task]):
+            panels.ranges(ax, own.groupby(shift * own.x).y, arm, lw=0.7, mew=0)
     panels.ticks(ax, "x", KS[::2], log=2)
     panels.ticks(ax, "y", (0, 0.25, 0.5, 0.75, 1))
-    ax.set(xlabel="$k$", ylabel="pass@$k$ before RL", ylim=(0, 1.02))
-    panels.key(ax, ncols=2)
+    ax.set(xlabel="$k$", ylabel="pass@$k$ before RL", ylim=(-0.02, 1.03))
+    panels.key(ax, [*ARMS.values()])
 
 
 @figure("agrae9", "mid", title="Few mixed groups on hard tasks")
 def draw_groups(df, ax):
-    """Expected share of groups of 8 rollouts, sampled answers to one prompt, that are
-    all wrong, all right or mixed, by task: only mixed groups train a policy by GRPO.
-    Intervals end at 0 and 1; where none is seen, it is narrower than the mark.
+    """Expected shares of groups of 8 rollouts, sampled answers to one prompt, that are
+    all wrong, mixed or all right, by task; each bar is one of four draws of 24 prompts.
+    Only mixed groups train a policy by GRPO.
     """
-    rows = {
-        arm.label: {kind: stats.mean(own[kind].to_numpy()) for kind in GROUPS}
-        for task, arm in ARMS.items()
-        if len(own := df[df.task == task])
-    }
-    panels.forest(ax, rows, GROUPS, zero=None, spread=0.55, limits=(0, 1))
-    for below in range(1, len(rows)):
-        panels.reference(ax, y=below - 0.5, color=panels.FAINT)
+    shown = [task for task in ARMS if (df.task == task).any()]
+    for k, task in enumerate(shown):
+        own = df[df.task == task].sort_values("mixed")
+        at, before = k + 0.19 * (np.arange(len(own)) - (len(own) - 1) / 2), 0
+        for kind, arm in GROUPS.items():
+            look = {"color": arm.color, "height": 0.15, "lw": 0}
+            ax.barh(at, own[kind], left=before, **look)
+            before = before + own[kind].to_numpy()
+    for x, ha, kind in zip((0.02, 0.5, 1), ("left", "center", "right"), GROUPS,
+                           strict=True):  # fmt: skip
+        panels.note(ax, x, -0.62, GROUPS[kind].label, data=True, ha=ha)
+    panels.rows_of(ax, [ARMS[task].label for task in shown])
     panels.ticks(ax, "x", (0, 0.25, 0.5, 0.75, 1))
-    ax.set(xlabel="share of groups of 8 rollouts", xlim=(-0.06, 1.06))
-    panels.key(ax, [*GROUPS.values()], lines=False)
+    ax.set(xlabel="share of groups of 8 rollouts", xlim=(0, 1))
+    ax.set_ylim(len(shown) - 0.45, -1.1)
 
 
 # --- claims --------------------------------------------------------------------------

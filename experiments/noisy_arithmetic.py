@@ -162,7 +162,12 @@ READ = {
     "raw": Arm("network", plot.ORANGE, "s"),
 }
 VOTE_MARK = Arm("vote over labels", plot.BLACK, "X", "")
-REST = READ | {"residual_noise": Arm("rest, on wrong labels", plot.GREEN, "D", ":")}
+REST = Arm("rest of the weights", plot.GREEN, "D", ":")
+BLOCKS = {  # of the last panel: what is right, by what reads it
+    "test sums right": READ,
+    "wrong labels fitted": {"filtered_noise": READ["filtered"],
+                            "noisy_fit": READ["raw"], "residual_noise": REST},
+}  # fmt: skip
 LABELS = {
     "noisy_curve": Arm("wrong", plot.PINK, "<"),
     "clean_curve": Arm("clean", "0.4", "P"),
@@ -175,21 +180,25 @@ def draw_noise(df, ax):
     of wrong training labels: of the network, of each neuron's strongest Fourier
     frequency alone (the filter, with the square or the ReLU as activation), and of a
     vote over the labels without a network; dashed, a lower bound of the vote's accuracy
-    in closed form. The grey line is 30/31, where all labels are equally frequent. The
-    network is wrong without wrong labels, too. Intervals end at 0 and 1.
+    in closed form. The last fraction is 30/31, where all labels are equally frequent.
+    The x axis is logarithmic in the fraction of right labels. The network is wrong
+    without wrong labels, too. Intervals end at 0 and 1.
     """
     rows, n = df[df.width == df.width.mode()[0]], df.n.iloc[0]
+    rows = rows.assign(x=-np.log(1 - rows.noise))
     for column, arm in READ.items():
-        panels.curve(ax, rows, "noise", column, arm, limits=(0, 1))
-    vote, x = rows.groupby("noise").vote.mean(), np.linspace(0, 1 - 1 / n, 200)
+        panels.curve(ax, rows, "x", column, arm, limits=(0, 1))
+    vote, x = rows.groupby("x").vote.mean(), np.linspace(0, 1 - 1 / n, 400)
     ax.plot(vote.index, vote, VOTE_MARK.marker, color=plot.BLACK, ms=5, zorder=6, mew=0)
-    plot.theory(ax, x, vote_law(x, n, rows.share.iloc[0]), zorder=1)
-    panels.reference(ax, x=1 - 1 / n)
+    law = vote_law(x, n, rows.share.iloc[0])
+    plot.theory(ax, -np.log(1 - x), law, zorder=1)
+    names = {0: "0", 0.4: "0.4", 0.8: "0.8", 0.9: "0.9", 0.95: "",
+             1 - 1 / n: f"{n - 1}/{n}"}  # fmt: skip
+    panels.ticks(ax, "x", {-np.log(1 - at): text for at, text in names.items()})
     ax.set(xlabel="fraction of wrong labels", ylabel="test accuracy")
     ax.set(ylim=(-0.04, 1.04))
-    panels.ticks(ax, "x", {0: "0", 0.4: "0.4", 0.8: "0.8", 1 - 1 / n: f"{n - 1}/{n}"})
     closed = Arm("vote, closed form", plot.BLACK, "", panels.DASHED)
-    panels.key(ax, [*REST.values(), VOTE_MARK, closed])
+    panels.key(ax, [*READ.values(), REST, VOTE_MARK, closed])
 
 
 @figure("memory1", "mid", title="Wrong labels are fitted faster")
@@ -213,15 +222,26 @@ def draw_order(df, ax):
 
 @figure("memory1", "right", title="More neurons hold rule and noise")
 def draw_width(df, ax):
-    """Fraction of test sums modulo 31 that are right, with 80 % wrong training labels,
-    against the number of neurons: of the network, and of each neuron's strongest
-    Fourier frequency alone (the filter); and the fraction of wrong labels that the rest
-    of the weights fits, without these frequencies. Intervals end at 0 and 1.
+    """Fraction of test sums modulo 31 that are right, and fraction of wrong training
+    labels that are fitted, with 80 % wrong labels, against the number of neurons: of
+    the network, of each neuron's strongest Fourier frequency alone (the filter), and of
+    the rest of the weights, without these frequencies. Intervals end at 0 and 1.
     """
-    for column, arm in REST.items():
-        panels.curve(ax, LOUD(df), "width", column, arm, limits=(0, 1))
-    ax.set(xlabel="neurons", ylabel="accuracy at 80 % wrong labels", ylim=(-0.04, 1.04))
-    panels.ticks(ax, "x", sorted(LOUD(df).width.unique()), log=2)
+    rows, names = LOUD(df), {}
+    widths = sorted(rows.width.unique())
+    step = np.log2(widths[-1] / widths[0]) + 2.4
+    for block, (title, arms) in enumerate(BLOCKS.items()):
+        at = block * step + np.log2(rows.width / widths[0])
+        names |= {block * step + np.log2(w / widths[0]): str(w) for w in widths}
+        for column, arm in arms.items():
+            own = rows.assign(x=at)
+            panels.curve(ax, own, "x", column, arm, limits=(0, 1))
+        panels.note(ax, 0.25 + 0.5 * block, 0.99, title, ha="center", va="top")
+    panels.reference(ax, x=step - 1.2, color=panels.FAINT)
+    panels.ticks(ax, "x", names)
+    ax.tick_params(axis="x", labelsize=panels.SMALL)
+    ax.set(xlabel="neurons", ylabel="fraction at 80 % wrong labels")
+    ax.set(xlim=(-1.2, 2 * step - 1.2), ylim=(-0.04, 1.18))
 
 
 # --- claims --------------------------------------------------------------------------

@@ -31,7 +31,7 @@ from textwrap import fill
 
 import numpy as np
 
-from symlab.harness import Arm, Claim, Context, figure, grid, panels, plot, stats
+from symlab.harness import Arm, Claim, Context, figure, grid, panels, plot
 from symlab.harness.estimates import family, named, weakest, where
 from symlab.models import zoo
 from symlab.papers import MATCHES, PLEAS
@@ -137,8 +137,12 @@ def _measured(model, data: zoo.Digits) -> dict:
 
 LEAST = PLEAS.smallest["accuracy"]
 DEEP, NARROW = where(layers=5), where(layers=3)
-KEY = [*(MATCHES[way] for way in WAYS), Arm("fit on merged inputs", panels.GREY, "o",
-       hollow=True), Arm("ensemble", panels.GREY, "", "-")]  # fmt: skip
+FIT_ARMS = {"averaged": Arm("fit on mean inputs", panels.GREY),
+            "merged": Arm("fit on merged inputs", panels.GREY,
+                          hollow=True)}  # fmt: skip
+LINES = {"single": Arm("one network", panels.GREY, "", ":"),
+         "ensemble": Arm("ensemble", panels.GREY, "", "-")}  # fmt: skip
+BLOCK = 7.5  # from one way of matching to the next, in powers of two
 SHAPES = {5: Arm("5", plot.ORANGE, "s"), 3: Arm("3", plot.PINK, "D"),
           2: Arm("2", plot.SKY, "o")}  # fmt: skip
 MERGES = {
@@ -148,6 +152,7 @@ MERGES = {
     "LS, AM": ("activations", "averaged"),
     "LS, AM, merged inputs": ("activations", "merged"),
 }
+MISTAKES = named("1 - accuracy", "test error")
 SPREAD = 0.45  # of the marks of a row, in rows
 GAINS = {
     "least squares": ("match", "activations", "fit", ("averaged", "mean")),
@@ -157,49 +162,57 @@ GAINS = {
 
 
 def _over_samples(ax, df, rows):
-    """Draw least squares against the samples, arms side by side, as their intervals
-    are wide; hollow, from the merged inputs.
+    """Draw least squares against the samples, one block for each way of matching, with
+    bars over pairs, as intervals of four pairs are wide; hollow, from merged inputs.
     """
     some = rows(df).assign(error=lambda of: 1 - of.accuracy)
-    samples = sorted(some.samples.unique())
-    arms = [(way, fit) for way in WAYS for fit in FITS[1:]]
-    for k, (way, fit) in enumerate(arms):
-        found = panels.means(where(match=way, fit=fit)(some).groupby("samples").error)
-        arm = replace(MATCHES[way], hollow=fit == "merged")
-        at = np.arange(len(samples)) + 0.12 * (k - 2.5)
-        panels.points(ax, at, [*found.values()], arm, limits=(0.01, 1))
-    panels.level(ax, stats.mean(1 - some.drop_duplicates("seed").ensemble))
-    for k in range(1, len(samples)):
-        panels.reference(ax, x=k - 0.5, color=panels.FAINT)
-    panels.ticks(ax, "x", dict(enumerate(map(str, samples))))
-    panels.ticks(ax, "y", (0.03, 0.05, 0.1, 0.2, 0.3), log=10)
+    marks = {}
+    for k, way in enumerate(WAYS):
+        for fit, shift in {"averaged": -0.13, "merged": 0.13}.items():
+            mine = where(match=way, fit=fit)(some)
+            at = BLOCK * k + np.log2(mine.samples) + shift
+            look = {"mfc": "white", "mew": 0.8} if fit == "merged" else {}
+            panels.ranges(ax, mine.groupby(at).error, MATCHES[way], ms=3.4, **look)
+        marks |= {BLOCK * k + np.log2(n): str(n) for n in sorted(some.samples.unique())}
+        panels.note(ax, (k + 0.5) / len(WAYS), 0.95, MATCHES[way].label, ha="center",
+                    va="top", color=MATCHES[way].color)  # fmt: skip
+    pairs = some.drop_duplicates("seed")
+    for of, arm in LINES.items():
+        panels.reference(ax, y=1 - pairs[of].mean(), ls=arm.line, lw=0.9)
+    middle = (np.log2(some.samples.min()) + np.log2(some.samples.max())) / 2
+    for k in range(1, len(WAYS)):
+        panels.reference(ax, x=middle + BLOCK * (k - 0.5), color=panels.FAINT)
+    panels.ticks(ax, "x", marks)
+    ax.tick_params(axis="x", labelsize=panels.SMALL)
     ax.set(
         xlabel="calibration samples",
         ylabel="test error",
-        ylim=(0.025, 0.36),
-        title=f"{some.layers.iloc[0]} layers of {some.width.iloc[0]} units",
+        xlim=(middle - BLOCK / 2, middle + BLOCK * (len(WAYS) - 0.5)),
+        ylim=(0.03, 0.21),
     )
 
 
-@figure("lmc2", "left")
+@figure("lmc2", "left", title="5 layers: merged inputs give lower mean errors")
 def draw(df, ax):
-    """Test error of two networks of five hidden layers, merged by least squares for
-    each layer, against the samples that it uses, with units left as they were trained
-    or matched by their weights (WM) or activations (AM). Filled, a layer is fitted on
-    the mean of its inputs in both networks; hollow, on its inputs in the merged one.
-    Grey, the ensemble. Intervals of 95 % are over four pairs of networks.
+    """Test error of two networks of five hidden layers of 64 units, merged by least
+    squares for each layer, against the samples that it uses, with units left as they
+    were trained or matched by their weights (WM) or activations (AM). Filled, a layer
+    is fitted on the mean of its inputs in both networks; hollow, on its inputs in the
+    merged one. Marks are means of four pairs of networks, and bars reach from the best
+    to the worst pair. Grey lines, the mean of the two networks and their ensemble.
     """
     _over_samples(ax, df, DEEP)
-    panels.key(ax, KEY, lines=False)
+    panels.key(ax, [*FIT_ARMS.values(), *LINES.values()], lines=False)
 
 
-@figure("lmc2", "right")
+@figure("lmc2", "right", title="3 layers: the two fits are not told apart")
 def draw_narrow(df, ax):
-    """Test error of two networks of three hidden layers of half the width, merged by
-    least squares for each layer, against the samples that it uses, with units
-    unmatched, matched by weights (WM) or by activations (AM). Filled, a layer is fitted
-    on the mean of its inputs in both networks; hollow, on its inputs in the merged one.
-    Grey, the ensemble.
+    """Test error of two networks of three hidden layers of 32 units, merged by least
+    squares for each layer, against the samples that it uses, with units unmatched,
+    matched by weights (WM) or by activations (AM). Filled, a layer is fitted on the
+    mean of its inputs in both networks; hollow, on its inputs in the merged one; bars
+    reach from the best to the worst of four pairs. Grey lines, the mean of the two
+    networks and their ensemble.
     """
     _over_samples(ax, df, NARROW)
 
@@ -224,24 +237,25 @@ def _forest(ax, df, rows: dict, estimate, **how):
 
 @figure("lmc2", "left", row=1, title="Least squares repairs the mean")
 def draw_merges(df, ax):
-    """Test accuracy of five merges of two networks with 64 samples, for networks of
+    """Test error of five merges of two networks with 64 samples, for networks of
     three shapes: the means of both networks' weights, and least squares (LS) for each
     layer; AM, after matching of their units by activations; merged inputs, with each
     layer fitted on its inputs in the merged network.
     """
 
-    def accuracy(rows, merge):
-        return rows.where(match=merge[0], fit=merge[1]).mean("accuracy")
+    def error(rows, merge):
+        return rows.where(match=merge[0], fit=merge[1]).mean(MISTAKES)
 
-    _forest(ax, df, MERGES, accuracy, zero=None, limits=(0, 1))
-    ax.set(xlabel=f"test accuracy, {FEW} samples", xlim=(0, 1.02))
+    _forest(ax, df, MERGES, error, zero=None, limits=(0, 1))
+    panels.ticks(ax, "x", (0.02, 0.05, 0.1, 0.2, 0.5, 1), log=10)
+    ax.set(xlabel=f"test error, {FEW} samples", xlim=(0.02, 1.04))
     widths = df.groupby("layers").width.first()
     key = [replace(SHAPES[n], label=f"{n} layers of {widths[n]} units")
            for n in sorted(widths.index, reverse=True)]  # fmt: skip
     panels.key(ax, key, lines=False)
 
 
-@figure("lmc2", "right", row=1, title="At 5 layers, least squares adds most")
+@figure("lmc2", "right", row=1, title="Least squares adds 0.25 at 5 layers")
 def draw_gains(df, ax):
     """Gains in test accuracy with 64 samples, paired by networks: of least squares over
     the mean of weights, both after matching of units by activations (AM); of AM over no

@@ -162,8 +162,9 @@ def _trained(configs, problems) -> tuple[np.ndarray, np.ndarray]:
 ORDER, VIOLATION = where(study="order"), where(study="violation")
 TUNED = VIOLATION.where(arm="per")
 FROM = {1.0: SOFT["per"], 100.0: Arm("tuned from 100", plot.SKY, "P", "-.")}
-AXES = {4: "o", 3: "s", 2: "^"}  # markers of the three symmetries
-INSIDES = {4: plot.BLUE, 3: plot.SKY, 2: "white"}  # by the least violated one
+STEPS = [Arm("$\\lambda$ of $\\epsilon=0.1$ over that of 0.3", SOFT["per"].color),
+         Arm("$\\lambda$ of $\\epsilon=0.3$ over that of 1", SOFT["per"].color,
+             hollow=True)]  # fmt: skip
 
 
 def _violations(ax, ylabel):
@@ -195,8 +196,8 @@ def draw_error(df, ax):
 def draw_penalties(df, ax):
     """Penalty on breaking one shift symmetry, adapted once in training from a start of
     1 or 100, against the true map's violation of this symmetry (relative to the norm of
-    its equivariant part), and the ideal penalty; the two other symmetries hold exactly.
-    Dashed, the closed form of the tuning.
+    its equivariant part), and the ideal penalty, which is infinite without a violation;
+    the two other symmetries hold exactly. Dashed, the closed form of the tuning.
     """
     for start in (1.0, 100.0):
         rows = TUNED.where(start=start)(df)
@@ -207,38 +208,42 @@ def draw_penalties(df, ax):
     best = VIOLATION.where("eps_3 > 0", arm="ideal")(df)
     panels.curve(ax, best, "eps_3", "penalty_3", SOFT["ideal"])
     _violations(ax, "penalty $\\lambda$ of this symmetry")
+    panels.note(ax, 0.05, 0.64, "ideal at 0: $\\infty$", color=SOFT["ideal"].color)
 
 
-@figure("soft1", "right", title="Penalties rank three symmetries")
+@figure("soft1", "right", title="Each run finds the order")
 def draw_order(df, ax):
-    """Penalties on breaking three symmetries, adapted once in training from a start of
-    1, in every run. The true map violates the symmetries by 0.1, 0.3 and 1 times the
-    norm of its equivariant part, in each of six orders; markers at equal violations
-    stand side by side. The inside of a marker says which symmetry is violated least, by
-    0.1: that one keeps its start, 1, and decides on the other penalties.
+    """Ratios of tuned penalties on breaking three symmetries, adapted once in training
+    from a start of 1: every run is right, as no ratio is below 1. The true map violates
+    the shifts along one axis of the torus by 0.1, along another by 0.3 and along the
+    third by 1 times the norm of its equivariant part. Each block is one of six orders:
+    below it are the places of the three axes, the least violated one at the left.
+    Marks are runs.
     """
-    rows = ORDER.where(start=1.0)(df)
-    for k, marker in AXES.items():
-        for place, eps in enumerate(sorted(rows[f"eps_{k}"].unique())):
-            some = rows[rows[f"eps_{k}"] == eps]
-            at = place + (3 - k) * 0.28 + np.linspace(-0.08, 0.08, len(some))
-            for least, inside in INSIDES.items():
-                smallest = some.filter(like="eps_").min(axis=1)
-                here = (some[f"eps_{least}"] == smallest).values
-                ax.plot(at[here], some[f"penalty_{k}"][here], marker, mfc=inside,
-                        color=SOFT["per"].color, mew=0.6)  # fmt: skip
-    panels.ticks(ax, "x", {0: "0.1", 1: "0.3", 2: "1"})
-    for edge, low in ((0.5, 0.48), (1.5, 0)):  # the legend stands below the first
-        panels.reference(ax, x=edge, ymin=low, color=panels.FAINT)
-    ax.set(yscale="log", xlabel="violation $\\epsilon$ of each symmetry",
-           ylabel="tuned penalty $\\lambda$", xlim=(-0.5, 2.5))  # fmt: skip
-    tight = {"handlelength": 1, "handletextpad": 0.3, "borderaxespad": 0}
-    look = {"color": SOFT["per"].color, "ls": "", "mew": 0.6}
-    marks = {f"shifts of {k}": {"marker": m, "mfc": "none"} for k, m in AXES.items()}
-    marks |= {f"{k} is least violated": {"marker": "h", "mfc": inside}
-              for k, inside in INSIDES.items()}  # fmt: skip
-    handles = [ax.plot([], [], **look | mark)[0] for mark in marks.values()]
-    panels.legend(ax, "lower left", handles=handles, labels=[*marks], **tight)
+    rows, names = ORDER.where(start=1.0)(df), {}
+    levels = sorted(rows.eps_4.unique())
+    for k, order in enumerate(permutations((4, 3, 2))):
+        here = np.logical_and.reduce([
+            rows[f"eps_{axis}"] == eps for axis, eps in zip(order, levels, strict=True)
+        ])  # fmt: skip
+        found = rows.loc[here, [f"penalty_{axis}" for axis in order]].values
+        steps = found[:, :-1] / found[:, 1:]
+        for at, arm, ratio in zip((-0.18, 0.18), STEPS, steps.T, strict=True):
+            inside = "white" if arm.hollow else arm.color
+            look = arm.look | {"linestyle": "", "mfc": inside, "mew": 0.7, "ms": 3}
+            ax.plot(np.full(len(ratio), k + at), ratio, **look)
+        names[k] = " ".join(map(str, order))
+        if k:
+            panels.reference(ax, x=k - 0.5, ymax=0.82, color=panels.FAINT)
+    panels.reference(ax, y=1)
+    panels.ticks(ax, "x", names)
+    ax.tick_params(axis="x", labelsize=panels.SMALL, length=0)
+    panels.ticks(ax, "y", (1, 3, 10, 30, 100), log=10)
+    ax.set(xlabel="axes of the torus, by rising $\\epsilon$",
+           ylabel="ratio of tuned penalties $\\lambda$",
+           xlim=(-0.5, 5.5), ylim=(0.8, 420))  # fmt: skip
+    listed = panels.handles(STEPS, lines=False)
+    panels.legend(ax, "upper left", borderaxespad=0.1, handlelength=1, **listed)
 
 
 # --- claims ---------------------------------------------------------------------------
