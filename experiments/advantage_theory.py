@@ -95,8 +95,9 @@ def _size(c: Config) -> dict:
 
 
 def mixed(draws, probability, correct, group: int) -> np.ndarray:
-    """Return a sampled group (G,) of trajectories that has both right and wrong ones.
-    probability, correct: of every trajectory.
+    """Return the indices (G,) of a sampled group of trajectories that has both right
+    and wrong ones. probability, correct: of every trajectory, its probability and
+    whether it is right (1 or 0). group: G, the number of samples.
     """
     while True:
         found = draws.choice(len(probability), group, p=probability)
@@ -136,7 +137,8 @@ def _motion(c: Config) -> dict:
 
 def by_autograd(h, group, a) -> np.ndarray:
     """Return the gradient of sum_i A_i log pi_i with respect to the logits h, by
-    torch's autograd. group: the sampled trajectories i; a: their advantages A_i.
+    torch's autograd, where pi = softmax(h). group: the sampled trajectories i; a: their
+    advantages A_i.
     """
     import torch
 
@@ -188,8 +190,9 @@ def _tree(c: Config) -> dict:
 
 
 def leaves(logits):
-    """Return log pi (BRANCHES ** PLACES,) of all trajectories; the last token varies
-    fastest. logits: of the tokens, a tensor for each place.
+    """Return the log-probabilities (BRANCHES ** PLACES,) of all trajectories, sequences
+    of PLACES tokens; the last token varies fastest. logits: one tensor for each place,
+    with a row of BRANCHES logits for each prefix.
     """
     import torch
 
@@ -208,8 +211,9 @@ SIZE, MOTION, TREE = (where(study=study) for study in STUDIES)
 
 
 def table(df):
-    """Return sum |A| at G = 8 and omega = 0.5 of A-GRAE, by the paper's formula and by
-    its released code.
+    """Return a table of sum |A| of a group of 8 rollouts by the number of right ones,
+    under A-GRAE by the paper's formula and by its released code, at a mean reward of
+    omega = 0.5.
     """
     import pandas as pd
 
@@ -373,7 +377,11 @@ SCALES = {"grpo": 1.0, "positive_dominant": 10.0, "negative_dominant": 0.1}
 
 
 def off_form(df):
-    """relative distance of sum |A| from its closed form"""
+    """relative distance of sum |A| from its closed form
+
+    The function returns one number for each row of df, the largest over success rates;
+    A are the advantages of a group of rollouts. Claims print the line above.
+    """
 
     def gap(row):
         size = np.asarray(row["size"])
@@ -384,12 +392,21 @@ def off_form(df):
 
 
 def off_half(df):
-    """distance from 1/2 to the success rate with the largest sum |A|"""
+    """distance from 1/2 to the success rate with the largest sum |A|
+
+    The function returns one number for each row of df; A are the advantages of a group
+    of rollouts. Claims print the line above.
+    """
     return df.apply(lambda r: abs(r.rate[int(np.argmax(r["size"]))] - 0.5), axis=1)
 
 
 def off_limit(df):
-    """relative distance of W from its form for large groups at p from 0.1 to 0.9"""
+    """relative distance of W from its form for large groups at p from 0.1 to 0.9
+
+    The function returns one number for each row of df, the largest over p. W is the
+    weight that an estimator gives on average to a prompt that is solved with
+    probability p. Claims print the line above.
+    """
     from symlab.rlvr.theory import large_group_weight
 
     inside = (GRID > 0.1) & (GRID < 0.9)
@@ -402,7 +419,11 @@ def off_limit(df):
 
 
 def largest_groups(df):
-    """the group of rollouts is the largest of the sweep"""
+    """the group of rollouts is the largest of the sweep
+
+    The function returns the rows of df for which this holds. Claims print the line
+    above.
+    """
     return df[df.group == df.group.max()]
 
 
@@ -410,6 +431,8 @@ def largest_groups(df):
 def off_hand(df):
     """largest difference of sum |A| of A-GRAE, by the paper's formula or by that of its
     code, from the sum worked out by hand, for 1 to 7 of 8 correct rollouts
+
+    A are the advantages of a group of rollouts. Claims print the words above.
     """
     from symlab.rlvr.theory import update_size
 
@@ -421,8 +444,8 @@ def off_hand(df):
 
 
 def largest(rows, column: str, words: str):
-    """Return the estimate of the largest value of a column in any run. words: the name
-    of the quantity.
+    """Return the estimate of the largest value that a column has in any run. words: the
+    name of the column's quantity, which claims print.
     """
     return rows.worst(named(column, words))
 

@@ -94,8 +94,8 @@ def _law(c: Config) -> dict:
 
 
 def published(k: int, level: float) -> tuple[int, float]:
-    """Return the published number of averaged networks and their squared error at
-    length k and an accuracy of `level`, or (0, 0.0) where there was no run.
+    """Return the paper's number of averaged networks at length k that reach an accuracy
+    of `level`, and their squared error; (0, 0.0) if the paper has no such run.
     """
     file = Path(__file__).resolve().parents[1] / DATA[0]
     table = np.genfromtxt(file, delimiter=",", skip_header=5)

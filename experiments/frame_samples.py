@@ -58,8 +58,8 @@ def sweep(scale: str) -> list[Config]:
 
 
 def run(configs: list[Config]) -> list[dict]:
-    """Return a row for each config. Their networks are trained side by side (lanes):
-    parameters are (L, inputs, outputs).
+    """Return a row of results for each config. Their networks are trained side by side
+    in L lanes: parameters are (L, inputs, outputs).
     """
     import torch
     from torch.nn.functional import cross_entropy
