@@ -91,19 +91,23 @@ def _run(c: Config) -> dict:
 
 
 def unpack(theta) -> dict:
-    """Return the parameter dict of a vector (P,)."""
+    """Return the network's parameters as {name: tensor}, views of a vector theta (P,)
+    that holds them in the order of SHAPES.
+    """
     parts = theta.split([int(np.prod(s)) for s in SHAPES.values()])
     return {n: p.view(s) for (n, s), p in zip(SHAPES.items(), parts, strict=True)}
 
 
 def network(p, x):
-    """Return tanh(x w^T + b) a^T + c, (N, OUTPUTS)."""
+    """Return the outputs tanh(x w^T + b) a^T + c, (N, OUTPUTS), of the network at
+    inputs x (N, INPUTS). p: its parameters w, b, a and c by name.
+    """
     return (x @ p["w"].T + p["b"]).tanh() @ p["a"].T + p["c"]
 
 
 def problem(c: Config):
-    """Return the loss, a function of a parameter dict, and a random parameter dict,
-    drawn like the teacher.
+    """Return the loss, as a function of the parameters by name, and random parameters
+    from the distribution of the teacher's.
     """
     import torch
 
@@ -353,12 +357,12 @@ def _show(ax, df, column: str, scale: bool = True):
 
 @figure("fig2", "left", title="Hessian, symmetric solution")
 def draw_symmetric(df, ax):
-    """Size of the entries of the loss's Hessian at weights at which two pairs of
-    neurons are equal, in a basis of the directions that make the first pair unequal
-    (O_1), the second pair unequal (O_2), and of all others (ker O^T): entries between
-    the blocks vanish. Colours are those of (b). Pale squares inside a block are pairs
-    of an output's weight or bias with the other output's, which the sum of squared
-    errors does not mix.
+    """Size of the entries of the loss's Hessian, divided by the largest, at weights at
+    which two pairs of neurons are equal, in a basis of the directions that make the
+    first pair unequal (O_1), the second pair unequal (O_2), and of all others (ker
+    O^T): entries between the blocks vanish. The scale of colours is that of the panel
+    at random weights. Pale squares inside a block are pairs of an output's weight or
+    bias with the other output's, which the sum of squared errors does not mix.
     """
     _show(ax, df, "hessian", ax.figure.get_figwidth() <= plot.COLUMN)
 

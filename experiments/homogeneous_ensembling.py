@@ -162,7 +162,10 @@ def start(c: Config) -> tuple[np.ndarray, np.ndarray]:
 
 
 def gradient(theta, x, y):
-    """Return m times the gradient of (1/2) MSE at theta (L, D+1, m)."""
+    """Return the gradient (L, D+1, m) of (1/2) MSE, times m, for L networks of m
+    neurons. theta: (L, D+1, m), the weights; x: (L, N, D), the inputs; y: (L, N, 1),
+    the labels.
+    """
     import torch
 
     w, a = theta[:, :-1], theta[:, -1:]
@@ -253,14 +256,17 @@ def _plane(c: Config, neurons: np.ndarray) -> np.ndarray:
 
 
 def alive(neurons: np.ndarray) -> np.ndarray:
-    """Return which neurons (m,) have a norm above LIVE times the largest."""
+    """Return which neurons are live, booleans (m,): those whose weights (w, a) have a
+    norm above LIVE times the largest. neurons: (m, D+1).
+    """
     norm = np.linalg.norm(neurons, axis=1)
     return norm > LIVE * norm.max()
 
 
 def distances(neurons: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the distances (m, m) of neurons up to their sign, and the relative sign, 1
-    or -1, of the smaller one.
+    """Return the distances (m, m) between the weights of neurons (m, D+1) up to a sign,
+    the smaller one of |n_i - n_j| and |n_i + n_j|, and this sign: 1 if it is the
+    former, else -1.
     """
     minus = np.linalg.norm(neurons[:, None] - neurons, axis=-1)
     plus = np.linalg.norm(neurons[:, None] + neurons, axis=-1)
@@ -269,7 +275,8 @@ def distances(neurons: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def distinct(neurons: np.ndarray, within: float) -> int:
     """Return the number of clusters of live neurons, plus one if any neuron is dead.
-    within: the relative distance up to which clusters are joined.
+    neurons: (m, D+1), their weights; within: the distance, relative to the norm, up to
+    which clusters are joined.
     """
     from scipy.cluster.hierarchy import fcluster, linkage
     from scipy.spatial.distance import squareform
@@ -394,11 +401,12 @@ def _neurons(ax, df, rows, **look):
 
 @figure("fig9", "right", title="Copies in one network")
 def draw_neurons(df, ax):
-    """Incoming weights of all neurons of one trained network, in the main plane of the
-    teacher's; a neuron with negative outgoing weight is shown as its equal, with both
-    signs changed. A disc's area and the number beside it say how many copies lie there.
-    Small triangles, the network with a static bias (a fixed random offset of the
-    weights), whose neurons stay distinct.
+    """Incoming weights of all neurons of one trained network, projected to the first
+    two principal directions of the teacher's incoming weights; a neuron with negative
+    outgoing weight is shown as its equal, with both signs changed. A disc's area and
+    the number beside it say how many copies lie there. Small triangles, the network
+    with a static bias (a fixed random offset of the weights), whose neurons stay
+    distinct. Crosses, the teacher.
     """
     c = Config(seed=int(df.seed.min()))
     for n, at in zip(*_neurons(ax, df, SYMMETRIC, alpha=0.35)[::-1], strict=True):

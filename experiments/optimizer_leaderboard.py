@@ -268,7 +268,10 @@ DAY = "2026-11-30"
 
 
 def before(read: str) -> dict:
-    """The fields of claims that were written before any row, after reading this."""
+    """Return the fields `written` and `history` of a claim that was written before the
+    experiment had any row. read: what had been read of the benchmark until then, beside
+    what is known of it for all such claims; a text that begins with a comma, or ''.
+    """
     known = "published steps, means, numbers of runs and P values"
     return after((DAY, f"written after reading the {known}{read}, and before any row"))
 

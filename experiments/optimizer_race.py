@@ -179,8 +179,8 @@ def model(c: Config):
 
 
 def settings(c: Config) -> dict:
-    """Return the arguments of SymOpt: a preset, and the rates of the roles that have
-    rates of their own.
+    """Return the arguments of SymOpt: a preset, and the learning rates of embedding,
+    head and gains where these have rates of their own.
     """
     preset = WHOLE.get(c.arm, "freon" if c.arm in FREON else c.arm)
     told = {"preset": preset, "lr": c.lr, "weight_decay": 0.0, "compile": c.compile}
@@ -195,8 +195,8 @@ def settings(c: Config) -> dict:
 
 
 def measured(c: Config, row: dict) -> dict:
-    """Return the row of the training loop, in which a run that diverged has the loss of
-    a uniform guess.
+    """Return the row of a run's results; if the run diverged, its loss is that of a
+    uniform guess. row: what the training loop returned.
     """
     row = {k: v for k, v in row.items() if k not in ("text", "diverged_at")} | {
         "diverged": row["diverged_at"] >= 0
@@ -472,8 +472,9 @@ nats = partial(Claim, unit="nats")
 
 
 def versus(arm: str, other: str) -> str:
-    """Return the words for `other`; if both arms are Freon's, without the explanation
-    of its exponent, which those for `arm` give.
+    """Return the words of a claim for the optimizer `other`, to which `arm` is
+    compared. If both are Freon, they leave out what Freon's exponent means, as the
+    words for `arm` say it.
     """
     power = POWERS[other]
     both = arm in FREON and other in FREON
@@ -513,8 +514,10 @@ def near(arm: str, other: str, **fields) -> Claim:
 
 def seen(value: str, says: str = "") -> dict:
     """Return the fields `expected` and `because` of a claim that is expected to be
-    undecided. value: the difference in nats, with its interval, as text. says: an
-    addition to that sentence.
+    undecided after a look at its rows.
+
+    value: the difference in nats, with its interval, as text.
+    says: text that is added to the sentence about this difference.
     """
     because = f"The difference is {value} nats{says}."
     return {"expected": "undecided", "because": because}

@@ -130,8 +130,8 @@ AS_EXECUTED = {EXECUTED: Arm("left polar as executed", plot.BLUE, "X", "-.")}
 
 
 def table(df):
-    """Return the relative errors of polar factors against those by numpy's SVD, by
-    method and precision, as the documentation shows them.
+    """Return a table of the relative errors of polar factors, with numpy's SVD as the
+    truth, by method and precision.
     """
     import pandas as pd
 
@@ -194,9 +194,9 @@ def draw_all(df, ax):
 def draw_clear(df, ax):
     """Relative error of polar factors of bfloat16 matrices, on the singular directions
     above 0.001 of the largest, against the condition number of the matrix, by method:
-    medians; dots: single seeds. At 10^5 and 10^6 one seed of QDWH is at 0.001 and the
-    others, which cover those of the inverse root, near 0.05. The left polar as executed
-    was run in float32 alone.
+    medians; dots: single seeds. At condition numbers of 10^5 and 10^6 one seed of QDWH
+    is at 0.001; its others are near 0.05 and hide the dots of the inverse root. The
+    formula in Lau & Su's code (left polar as executed) was run in float32 alone.
     """
     rows = CONDITION.where(dtype="bfloat16")(df)
     said = "error on $s > 10^{-3}$, bfloat16"

@@ -368,13 +368,20 @@ def lead(problem: str, schedule: str, rival: str):
 
 
 def later(df):
-    """change over the second half of the run of log10 of the gap to the optimum"""
+    """change over the second half of the run of log10 of the gap to the optimum
+
+    The function returns one number for each row of df, a run. Claims print the line
+    above.
+    """
     return df.gaps.map(lambda g: g[-1] - g[MARKS // 2])
 
 
 def steadiness(df):
     """fall of log10 of the gap to the optimum in the last quarter of the run, divided
     by its fall in the second quarter
+
+    The function returns one number for each row of df, a run. Claims print the words
+    above.
     """
     return df.gaps.map(lambda g: (g[40] - g[30]) / (g[20] - g[10]))
 
@@ -382,6 +389,9 @@ def steadiness(df):
 def condition(df):
     """mean over the records of a run of log10 of the gradient's condition number, while
     the gap to the optimum is above 1e-20 of the initial one
+
+    The function returns one number for each row of df, a run. Claims print the words
+    above.
     """
     found = []
     for row in df.itertuples():
@@ -391,8 +401,10 @@ def condition(df):
 
 
 def correlation(column: str, cut: float = CUT) -> Estimate:
-    """Rank correlation of the gap with a condition number, one for each seed, over
-    records whose log10 of the gap over the first is above `cut`.
+    """Estimate the rank correlation, within each seed, of the gap to the optimum with a
+    condition number, over records of the quadratic problem at which log10 of the gap
+    over its initial value is above `cut`. column: the condition number, one for each
+    record.
     """
     rows = RACED.where(problem="quadratic", schedule="constant", rule=tuple(LOOKS))
 

@@ -88,19 +88,20 @@ def target(c: Config) -> np.ndarray:
 
 
 def theory(c: Config, margin: float = 0.0) -> int:
-    """Return the rank of the minimum: how many singular values of M exceed the decay.
-
-    margin: singular values of M that lie this far below the decay count as well.
+    """Return the rank of the minimum with weight decay: the number of singular values
+    of M that exceed the weight decay. margin: singular values that lie this far below
+    it count as well.
     """
     s = np.linalg.svd(target(c), compute_uv=False)
     return int(np.sum(s > c.weight_decay - margin))
 
 
 def resolution(c: Config) -> float:
-    """Return how far below the decay a singular value must lie to vanish by the end.
+    """Return how far below the weight decay a singular value of M must lie, if it is to
+    vanish from the product U W by the end of the run.
 
-    A direction with s = decay - m shrinks in U W as exp(-2 m t) in gradient-flow time
-    t = steps*lr/(1-momentum); it must fall to RANK.
+    A direction with singular value weight_decay - m shrinks in U W as exp(-2 m t) in
+    gradient-flow time t = steps*lr/(1-momentum); it must fall to RANK.
     """
     return -np.log(RANK) / (2 * c.steps * c.lr / (1 - c.momentum))
 

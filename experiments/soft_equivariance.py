@@ -87,7 +87,9 @@ def sweep(scale: str) -> list[Config]:
 
 
 def problem(c: Config) -> tuple[np.ndarray, ...]:
-    """Return the true map (24, 24), X (n, 24) and Y (n, 24), in float64."""
+    """Return the true linear map (24, 24), the inputs X (n, 24) and the noisy targets Y
+    (n, 24) of one regression, in float64.
+    """
     drawn = rng.stream(c.seed, "map").normal(size=(4, WIDTH, WIDTH))
     parts = [torus.symmetric(drawn[0], SHAPE)]
     parts += [torus.violating_only(drawn[1 + a], SHAPE, a) for a in range(3)]

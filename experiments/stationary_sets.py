@@ -90,7 +90,9 @@ def sweep(scale: str) -> list[Config]:
 
 
 def loss_of(kind: str, theta, sample=1.0):
-    """Return the loss of theta (..., 2), numpy or torch; `sample` is y or a scale."""
+    """Return the loss (...) of points theta (..., 2), numpy or torch: (w u - sample)^2
+    for the kind 'product', sample*(|t|^4 - |t|^2) for 'ring'.
+    """
     if kind == "product":
         return (theta[..., 0] * theta[..., 1] - sample) ** 2
     square = theta[..., 0] ** 2 + theta[..., 1] ** 2
@@ -98,7 +100,9 @@ def loss_of(kind: str, theta, sample=1.0):
 
 
 def gradient(kind: str, theta, sample=1.0):
-    """Return the gradient (..., 2) of a sample's loss at theta (..., 2)."""
+    """Return the gradient (..., 2) of `loss_of` for the same kind and sample at points
+    theta (..., 2).
+    """
     x, y = theta[..., 0], theta[..., 1]
     if kind == "product":
         g = 2 * (x * y - sample)
@@ -108,14 +112,14 @@ def gradient(kind: str, theta, sample=1.0):
 
 
 def minimum(kind: str, gamma):
-    """Return u w (loss 'product') or |t|^2 ('ring') at the minimum of the loss plus
-    gamma |theta|^2.
+    """Return u w (kind 'product') or |t|^2 (kind 'ring') at the minimum of the loss
+    plus gamma |theta|^2, in closed form. gamma: a number or an array.
     """
     return np.maximum(0, 1 - gamma) / (1 if kind == "product" else 2)
 
 
 def value(kind: str, theta):
-    """Return u w (product) or |t|^2 (ring) of theta (..., 2)."""
+    """Return u w (kind 'product') or |t|^2 (kind 'ring') of points theta (..., 2)."""
     return theta.prod(-1) if kind == "product" else (theta**2).sum(-1)
 
 

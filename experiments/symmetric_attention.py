@@ -110,7 +110,9 @@ def run(configs: list[Config]) -> list[dict]:
 
 
 def shape_of(c: Config, n_symbols: int):
-    """Return the sizes of the transformer; n_symbols: characters of the text."""
+    """Return the sizes of the transformer of a run. n_symbols: the number of different
+    characters of the text.
+    """
     from symlab.models.symmetric_attention import Shape
 
     sizes = {"form": c.form, "width": c.width, "head_width": c.width // 4,

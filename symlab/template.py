@@ -56,7 +56,9 @@ MEASURED = Arm("measured", plot.BLUE, line="none")  # markers; without `line` a 
 
 @figure("template")
 def draw(df, ax):
-    """Standard deviation of the samples against sigma; dashed, the definition."""
+    """Standard deviation of the samples against sigma; dashed, the line on which both
+    are equal.
+    """
     panels.curve(ax, df, "sigma", "spread", MEASURED)
     sigma = sorted(df.sigma.unique())
     plot.theory(ax, sigma, sigma)
