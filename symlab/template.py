@@ -41,8 +41,8 @@ def sweep(scale: str) -> list[Config]:
 
 
 def run(configs: list[Config]) -> list[dict]:
-    """Return one row per config, in order: scalars and 1-D lists. No globals; files in
-    DATA.
+    """Return one row per config, in order: a dict of scalars and 1-D lists. Keep no
+    state in globals; list the files that are read in DATA.
     """
     seeds, which = lanes.shared(configs)
     x = np.stack([rng.stream(s, "data").normal(size=configs[0].n) for s in seeds])
