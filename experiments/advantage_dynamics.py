@@ -1,10 +1,11 @@
 """PPO's clip moves the entropy of tokens that do not decide the reward.
 
 Reference: "Unveiling Implicit Advantage Symmetry" (A-GRAE, arXiv 2602.05548), figures 2
-and 3 on 7B models; PSR and NSR are those of arXiv 2506.01347, the effects of the two
-clips those of arXiv 2509.26114. The estimators come from symlab.rlvr; the environment
-(symlab.rlvr.independent), the controls and the thresholds are ours. Orderings are
-compared: none of the paper's numbers is a target at this scale.
+and 3 on 7B models; PSR and NSR (right, or wrong, rollouts alone) are those of arXiv
+2506.01347, the effects of the two ends of PPO's clip those of arXiv 2509.26114. The
+estimators come from symlab.rlvr; the environment (symlab.rlvr.independent), the
+controls and the thresholds are ours. Orderings are compared: none of the paper's
+numbers is a target at this scale.
 
 A policy writes 10 tokens of a vocabulary of 12. Each token has a softmax whose logits
 are linear in the features of the prompt, with 960 shared parameters; the first two
@@ -28,19 +29,18 @@ seeds 10000 to 10003: a base reward of 0.45 to 0.5 and a training plateau above 
 Studies, each with the same 16 seeds for all its arms:
   main            every method
   no clip, low clip, high clip, on-policy, random reward
-                  controls: no clip, one of the two, fresh samples for every update,
-                  rewards by the toss of a coin
+                  controls: no clip, one end of it alone, fresh samples for every
+                  update, rewards by the toss of a coin
   random, no clip GRPO without a clip under random rewards
 
 Mechanism: in expectation an asymmetric estimator only reweights prompts, as long as the
 samples are fresh (experiments/advantage_theory.py). With stale minibatches the low clip
 removes negative terms and the high clip positive ones: the first keeps entropy up, the
 second brings it down (arXiv 2509.26114), and the weights of the two signs decide how
-much each of them matters.
-Expected, from a prototype: entropy is ordered as Positive-Dominant < GRPO < A-GRAE <
-Negative-Dominant, with the clip only, under random rewards as well; pass@256 falls
-below the base policy's. Differences count from a tenth of an entropy and from 0.01 of
-pass@k on.
+much each of them matters. Expected, from a prototype: entropy is ordered as
+Positive-Dominant < GRPO < A-GRAE < Negative-Dominant, with the clip only, under random
+rewards as well; pass@256 falls below the base policy's. A difference of less than a
+tenth in entropy, or of less than 0.01 in pass@k, counts as none.
 Until 2026-11-30 this file had 14 methods, five more studies, up to 128 seeds and claims
 about the pass@k of A-GRAE and its parts; NOTES.md says which were dropped, and why.
 Updates amplify rounding: within 10 to 40 steps a run in float32 departs from the same

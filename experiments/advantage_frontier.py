@@ -22,7 +22,7 @@ Every method was tuned in each cell at the same five rates on the same four seed
 seeds (study 'race'). Area: pass@1 and pass@256 on held-out prompts, at ten checkpoints
 from the base policy on, are the points of a trade-off; the area that they dominate
 (hypervolume from the origin) does not ask when one stops. Areas are ours; the papers
-report pass@k after training, and the claims about them compare that.
+report pass@k after training, which is what claims about the papers compare.
 
 Expected, from experiments/advantage_theory.py: in expectation an estimator only
 reweights prompts, so a focus on hard prompts helps pass@256, and a focus on easy ones
@@ -190,8 +190,9 @@ def entropy(tokens: str, method: str, epochs: int):
 
 
 def table(df):
-    """Return a table of every method against GRPO in each regime, averaged over the
-    base policies except for areas.
+    """Return a table of every method's results against GRPO's, for one and for four
+    epochs on each batch: means over the base policies, except areas, which are given
+    for each.
     """
     import pandas as pd
 

@@ -6,12 +6,14 @@ authors' code are ours. Studies:
 
   size    sum |A| of a group by its number of correct rollouts, for every estimator,
           with the 2G sqrt(p(1-p)) of theorem 2; and the weight W that an estimator
-          gives to a prompt on average, E[dh] = eta W (E_pos - E_neg)
+          gives to a prompt on average: a step of size eta changes the logits by
+          E[dh] = eta W (E_pos - E_neg), with the mean gradients E_pos and E_neg of the
+          log-probability over right and over wrong trajectories
   motion  one softmax over 40 trajectories, 8 of them sampled: how a step changes the
           logits, by autograd, against theorem 1. Limit (i): where sum A = 0, the
           logits of unsampled trajectories do not change and their probabilities do.
           Limit (iii): with weights of 1/length sum A is not 0. Also both sides of the
-          expectation, over all 4^6 groups
+          equation for E[dh], over all 4^6 groups
   tree    one softmax per prefix, 4 tokens and 3 places. Limit (ii): only the logits of
           unsampled first tokens do not change, as sum A over the rollouts that share a
           longer prefix is not 0
@@ -263,10 +265,10 @@ def _names(ax, places: dict) -> None:
 def draw_sizes(df, ax):
     """Sum of the absolute advantages A of a group of G = 8 rollouts, which is the size
     of its update, against the share p of right ones; dashed, GRPO's closed form 2 G
-    sqrt(p (1 - p)) (theorem 2), on the same scale in (a) to (c). Positive-Dominant
-    multiplies the advantages of right rollouts by beta = 10, Negative-Dominant divides
-    them by it; the sizes of the first are drawn divided by 10. DAPO's sizes are GRPO's.
-    The sizes are exact.
+    sqrt(p (1 - p)) (theorem 2), which the panels for other estimators show on the same
+    scale. Positive-Dominant multiplies the advantages of right rollouts by beta = 10,
+    Negative-Dominant divides them by it; the sizes of the first are drawn divided by
+    10. DAPO's sizes are GRPO's. The sizes are exact.
     """
     small = {"linestyle": ""}
     _sizes(df, ax, "grpo", **small)

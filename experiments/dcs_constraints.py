@@ -122,7 +122,9 @@ def sweep(scale: str) -> list[Config]:
 
 
 def run(configs: list[Config]) -> list[dict]:
-    """Return a row for each config; all are of one study and one method."""
+    """Return a row of results for each config; the configs given are of one study and
+    one method.
+    """
     studies = {"soft": _soft, "torch": _torch, "rate": _rate}
     return studies.get(configs[0].study, _descent)(configs)
 

@@ -87,7 +87,7 @@ def sweep(scale: str) -> list[Config]:
 
 
 def run(configs: list[Config]) -> list[dict]:
-    """Return a row for each config; all are of one study."""
+    """Return a row of results for each config; the configs given are of one study."""
     studies = {"nudge": _nudge, "asymmetry": _asymmetry, "training": _training}
     return studies[configs[0].study](configs)
 

@@ -13,20 +13,21 @@ block. The audit, its model, settings and thresholds are ours. Two studies in fl
               stream rotated, head and router shifted. Error: the largest difference of
               the two losses over the steps.
 
-Elements are permutations, signed permutations and rotations of rows or columns, own
-ones for each head; a shift adds one vector to all rows. A block's group follows from
-its role, what a rule follows is in symlab.symopt.registry. Variants: 'svd' has exact
-polar factors, and 'no cut-off' also keeps singular values that are rounding. 'full
-rank' and 'frame' are ARO under gradients of full rank; 'frame' also moves its first
-frame, the identity.
+The elements g are permutations, signed permutations and rotations of rows or columns,
+drawn for each head apart; a shift adds one vector to all rows. The symmetry group of a
+block follows from its role; the symmetries of a rule are listed in
+symlab.symopt.registry. Variants of rules: 'svd' has exact polar factors, and 'no
+cut-off' also keeps singular values that are rounding. 'full rank' and 'frame' are ARO
+under gradients of full rank; in 'frame' ARO's first frame, the identity, is moved, too.
 
 Expected: differences of rounding where the rule has the symmetry. An exact polar factor
 amplifies rounding without a bound, so that a rare run by SVD parts from its copies; the
-iteration does not. AdamW breaks rotations and shifts at order 1, and so do optimizers
-that leave embedding or head to AdamW or to signs. Where gradients lack rank, rounding
-decides ARO's frame and, without a cut-off, where lost directions point: runs part. A
-softmax gives gradients of head and router mean row 0: centred and spectral rules leave
-the mean row of the weights where it was, and AdamW moves it.
+iteration does not. Under rotations and shifts, AdamW's differences are of order 1, and
+so are those of optimizers that leave embedding or head to AdamW or to signs. Where
+gradients lack rank, rounding decides ARO's frame and, without a cut-off, where lost
+directions point: runs part. A softmax gives gradients of head and router mean row 0:
+centred and spectral rules leave the mean row of the weights where it was, and AdamW
+moves it.
 Cost on one core: smoke 15 s, quick 4 min, paper 30 min.
 """
 

@@ -13,12 +13,13 @@ and what they are compared with. Problems, protocol, claims and the exact centri
   head       the same with the embedding known and W the head: a shift of all rows
              changes nothing, and the centred rules belong here
 
-Tokens follow Zipf's law, and labels nearly do. They are drawn from the model with
-W = W*, so the excess loss is a Kullback-Leibler divergence, computed exactly over the
-whole distribution. V D/2N, dashed, is that of maximum likelihood on N tokens if N were
-large for each of them. In the basis 'axes' P, Q and the covariance of the known factor,
-whose spectrum spans a decade, are diagonal; 'rotated' turns the same problem at random.
-The problems are those of symlab.known_optima.
+Tokens follow Zipf's law, and labels nearly do. They are drawn from the model with W =
+W*, so the excess loss is a Kullback-Leibler divergence, computed exactly over the whole
+distribution. V D/2N, dashed in the figure, is the excess loss of maximum likelihood
+with V tokens and D dimensions after N drawn tokens, if each token were drawn many
+times. In the basis 'axes' P, Q and the covariance of the known factor, whose spectrum
+spans a decade, are diagonal; 'rotated' turns the same problem at random. The problems
+are those of symlab.known_optima.
 
 Protocol: every seed runs the whole grid, seven rates a factor of two apart for each
 rule. On even seeds each rule takes the rate with the least mean log excess loss; all

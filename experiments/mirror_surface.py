@@ -77,7 +77,7 @@ def run(configs: list[Config]) -> list[dict]:
 
 
 def mirror_of_the_plane():
-    """Return the exchange of w1 and w2 as a `MirrorSymmetry` of parameters {'w': (2,)}."""
+    """Return the exchange of w1 and w2 as a `MirrorSymmetry` of {'w': (2,)}."""
     import torch
 
     from symlab import mirror

@@ -3,8 +3,8 @@
 Reference: Linyu Liu and Pinyan Lu, "Unveiling Memorization-Generalization Coexistence:
 A Case Study on Arithmetic Tasks with Label Noise", 2026 (arXiv 2605.18022): abstract,
 and a summary of the setting; the body was not at hand. There: sums modulo 113, widths
-to 4097, full-batch AdamW with lr 1e-3 and decay 0.1, 200,000 epochs. Here 31 numbers,
-widths to 1024 and 300 steps. The form of the filter is ours.
+to 4097, full-batch AdamW with lr 1e-3 and decay 0.1, 200,000 epochs. Here they are
+modulo 31, with widths to 1024 and 300 steps. The form of the filter is ours.
 
 f(a, b) = W relu(U e_a + V e_b) + mu learns c = a + b modulo n by cross-entropy on 80 %
 of the pairs. A fraction `noise` of the training labels is replaced by wrong labels,

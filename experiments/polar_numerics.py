@@ -13,7 +13,8 @@ Three studies:
              iteration are not meant to find more than these
   scale      the matrix times 2^-40 (1e-12) to 2^20 (1e6): a factor that is a power of
              two rounds nothing, and a polar factor does not depend on it
-  rank       rank 12 of 48, and the zero matrix: how much lies outside of the range
+  rank       matrices of rank 12 of 48, and the zero matrix: how much of the result lies
+             outside the range of the matrix
 
 Expected: SVD and QDWH err by rounding times the condition. Iterations are finite
 everywhere, scale invariant, and wrong by design on directions that are too small for

@@ -26,7 +26,7 @@ lies half a decade lower. Quick sizes are a tenth of the published ones (complet
 fifths), with their aspect ratios; polar factors are exact (SVD, float64).
 
 Expected, from the prototype and the tuning seeds: PolarGrad is far ahead of Muon, ahead
-of Adam but for the quadratic problem with a decaying rate, and nowhere far ahead of
+of Adam except on the quadratic problem with a decaying rate, and nowhere far ahead of
 gradient descent, which the paper has for completion only, in an alternating form.
 Found: the same. On the quadratic problem gradient descent ends far lower, at a rate
 that diverges on one of eight unseen problems, and PolarGrad with momentum lower still.

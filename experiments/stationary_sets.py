@@ -21,9 +21,9 @@ mean zero, so the full loss keeps its symmetry, and only its samples lose it. St
   final  GD from random starts against gamma. gamma = 1 is left out, because the
          approach is algebraic there.
 
-Expected: the distance from u = -+w is exactly 0, because both entries are rounded
-alike; that from a line at an angle is about 1e-15; with broken samples it is of the
-size of the path itself.
+Expected: runs keep at a distance of exactly 0 from u = -+w, because both entries are
+rounded alike, and of about 1e-15 from a line at an angle; with broken samples the
+distance is of the size of the path itself.
 Cost on one core: smoke 1 s, quick 3 s, paper 20 s.
 """
 
