@@ -88,7 +88,9 @@ class Config:
 
     @property
     def noise(self) -> float:
-        """Noise of the base policy, relative to the teacher."""
+        """Standard deviation of the error of the base policy's weights for answer
+        tokens, in units of the standard deviation of the teacher's weights.
+        """
         return NOISE[self.base]
 
 

@@ -134,8 +134,8 @@ def _drawn(c: Config, name: str) -> dict:
 
 
 def mirrors_of(params) -> list:
-    """Return the symmetries that exchange the two neurons of each of PAIRS, as
-    `MirrorSymmetry` objects.
+    """Return, for each pair of hidden neurons in PAIRS, the symmetry that exchanges
+    them, a `MirrorSymmetry`. params: the network's parameters by name.
     """
     from symlab import mirror
 
@@ -152,8 +152,9 @@ def _basis(mirrors):
 
 
 def symmetric_solution(c: Config, loss, start, mirrors):
-    """Return theta_c (P,), the minimum of the loss plus weight decay among weights on
-    all mirrors. start: the parameter dict from which it is searched.
+    """Return theta_c (P,), the weights at the minimum of the loss plus weight decay
+    among all weights that lie on every mirror. start: the parameters, by name, at which
+    the search begins.
 
     L-BFGS finds the basin; Newton steps in a trust region (scipy) reach rounding.
     """
@@ -198,8 +199,9 @@ def _for_scipy(objective):
 
 
 def signal(loss, theta, mirrors):
-    """Return (h, d): the lowest eigenvalue of the Hessian's blocks across the mirrors
-    at theta, and its eigenvector (P,).
+    """Return (h, d): the lowest eigenvalue of the blocks of the loss's Hessian across
+    the mirrors, and its eigenvector (P,). theta: the weights (P,) at which the Hessian
+    is taken.
     """
     import torch
 
@@ -274,8 +276,8 @@ def _along(loss, theta, h: float, d) -> dict:
 
 
 def minima(s, line, weight_decay: float) -> np.ndarray:
-    """Return where a loss plus (weight_decay/2) s^2 has local minima inside the grid s.
-    line: the loss at s.
+    """Return the distances s at which a loss plus (weight_decay/2) s^2 has a local
+    minimum inside a grid. s: the grid of distances; line: the loss at each of them.
     """
     y = line + weight_decay / 2 * s**2
     lower = (y[1:-1] < y[:-2]) & (y[1:-1] <= y[2:])

@@ -128,7 +128,9 @@ def run(configs: list[Config]) -> list[dict]:
 
 
 def teacher(c: Config) -> np.ndarray:
-    """Return the teacher (K, D+1): rows (w_k, a_k) with |w_k| = |a_k| = sqrt D."""
+    """Return the K neurons of the teacher network as rows (w_k, a_k), (K, D+1): D
+    incoming weights and an outgoing one, with |w_k| = |a_k| = sqrt D.
+    """
     draws = rng.stream(c.seed, "teacher")
     w = draws.normal(size=(c.teacher, c.inputs))
     a = draws.choice([-1.0, 1.0], size=(c.teacher, 1))
@@ -137,12 +139,16 @@ def teacher(c: Config) -> np.ndarray:
 
 
 def predict(neurons: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """Return (1/m) sum_i a_i tanh(w_i.x) of neurons (m, D+1) at x (N, D)."""
+    """Return the outputs (N,) of a network, (1/m) sum_i a_i tanh(w_i.x), at inputs x
+    (N, D). neurons: (m, D+1), the rows (w_i, a_i).
+    """
     return np.tanh(x @ neurons[:, :-1].T) @ neurons[:, -1] / len(neurons)
 
 
 def inputs(c: Config) -> tuple[np.ndarray, np.ndarray]:
-    """Return the inputs (samples, D) of training and (N_TEST, D) of test."""
+    """Return the inputs of the training samples, (samples, D), and of the test,
+    (N_TEST, D).
+    """
     x = rng.stream(c.seed, "inputs").normal(size=(c.samples + N_TEST, c.inputs))
     return x[: c.samples], x[c.samples :]
 
@@ -154,7 +160,9 @@ def labels(c: Config) -> np.ndarray:
 
 
 def start(c: Config) -> tuple[np.ndarray, np.ndarray]:
-    """Return the initial theta and the static bias theta_0, each (D+1, m)."""
+    """Return the weights theta at the start of training and the static bias theta_0,
+    each (D+1, m) for a network of m neurons.
+    """
     shape = (c.inputs + 1, c.width)
     theta = rng.stream(c.seed, "init").normal(size=shape)
     theta[:-1] /= np.sqrt(c.inputs)
@@ -292,7 +300,8 @@ def distinct(neurons: np.ndarray, within: float) -> int:
 
 
 def mirror_distances(neurons: np.ndarray) -> np.ndarray:
-    """Return each live neuron's distance to its nearest mirror over its norm, (live,).
+    """Return the distance of each live neuron to its nearest mirror, divided by the
+    neuron's norm, one number for each live neuron. neurons: (m, D+1), their weights.
 
     The mirrors are those of n = (e_i -+ e_j)/sqrt 2: two neurons exchange places, with
     their signs as they are or changed, which is a symmetry because tanh is odd.
@@ -367,11 +376,11 @@ def draw(df, ax):
 
 @figure("fig9", "mid", title="Width adds few distinct neurons")
 def draw_width(df, ax):
-    """Distinct neurons (those that differ by less than 1 % count once) after training,
-    against the width m: m of them (dashed) without weight decay, or with a static bias
-    of the weights, which removes the permutation symmetry; a number that hardly grows
-    with decay and symmetry. The band ends at 1; other intervals are shorter than a
-    marker.
+    """Number of distinct neurons (those that differ by less than 1 % count once) after
+    training, against the width m of the network. Without weight decay, or with a static
+    bias of the weights, which removes the permutation symmetry, it is m (dashed); with
+    decay and the symmetry it hardly grows. The band ends at 1; other intervals are
+    shorter than a marker.
     """
     for rows, style in ((FREE, {"ms": 6, "mfc": "none", "mew": 1}), (BIASED, {})):
         found = panels.means(rows.where(study="width")(df).groupby("width").distinct)
@@ -451,10 +460,10 @@ def draw_noise(df, ax):
 
 @figure("fig9", "right", row=1, title="Copies lie on a mirror")
 def draw_mirror(df, ax):
-    """Distance of the median neuron from equality with another one, up to sign (its
-    nearest mirror), over its norm, against weight decay, with the permutation symmetry
-    and with a static bias that removes it. Smaller distances than 1e-17 are drawn
-    there.
+    """Distance at which the median neuron is from being equal to another one, up to its
+    sign (from its nearest mirror), divided by its norm, against weight decay, with the
+    permutation symmetry and with a static bias of the weights that removes it.
+    Distances below 1e-17 are drawn there.
     """
     shown = df.assign(log=np.log10(df.mirror_distance.clip(lower=1e-17)))
     _decay_curves(ax, shown, "log", [(0.5, -3), (0.25, -8)], limits=(-17, 0))

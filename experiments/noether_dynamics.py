@@ -145,8 +145,8 @@ def run(configs: list[Config]) -> list[dict]:
 
 
 class Record:
-    """A record of |w|^2 of the weight rows along a run of study 'law', beside what each
-    law predicts.
+    """A record of |w|^2 of the weight rows along a run of the study 'law', beside what
+    each law of the Noether charge predicts for it.
     """
 
     NAMES = ("ode", "flow", "published", "derived")

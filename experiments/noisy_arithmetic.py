@@ -139,8 +139,8 @@ def _run(c: Config) -> dict:
 
 
 def filtered(u, v, w) -> list[np.ndarray]:
-    """Return U, V and W (width, n) with the dominant frequency of each neuron alone:
-    the other frequencies of its weights are set to zero.
+    """Return U, V and W (width, n) with the dominant Fourier frequency of each neuron
+    alone: the other frequencies of its weights are set to zero.
     """
     frequency = dominant(u, v, w)
     return [keep(x, frequency) for x in (u, v, w)]

@@ -163,9 +163,9 @@ def start(configs: list[Config]) -> np.ndarray:
 
 
 def effective_rank(sigma: np.ndarray) -> np.ndarray:
-    """Return exp of the entropy of sigma/sum(sigma) over the last axis; 0 if all are 0.
-
-    Roy and Vetterli 2007, for singular values sigma >= 0.
+    """Return the effective rank of Roy and Vetterli (2007), the exponential of the
+    entropy of sigma/sum(sigma) over the last axis; 0 if all are 0. sigma: singular
+    values, >= 0.
     """
     total = sigma.sum(-1, keepdims=True)
     p = sigma / np.where(total > 0, total, 1.0)
@@ -581,9 +581,10 @@ def draw_zeros(df, ax):
 
 @figure("fig4", "right", row=1, title="They fall onto the mirrors, as predicted")
 def draw_mirror(df, ax):
-    """Distance of the factors u from v and -v (the mirrors) after each of 50 linear
-    regressions in turn, the median over weights. Dashed, the slope by the Lyapunov
-    exponent, from the measured value at task 20 on.
+    """Distance of the factors u of the weights u*v from v and -v (the mirrors) after
+    each of 50 linear regressions in turn, the median over weights, for models with and
+    without remedies against the loss of plasticity. Dashed, the slope by the Lyapunov
+    exponent, from the value measured after task 20 on.
     """
     names = {"symmetric": (0.12, -17), "trap": (0.53, -9), "noise": (0.71, -3)}
     names |= {"bias": (0.53, 0.6), "point": (0.735, 0.6)}

@@ -90,8 +90,9 @@ def sweep(scale: str) -> list[Config]:
 
 
 def loss_of(kind: str, theta, sample=1.0):
-    """Return the loss (...) of points theta (..., 2), numpy or torch: (w u - sample)^2
-    for the kind 'product', sample*(|t|^4 - |t|^2) for 'ring'.
+    """Return the loss (...) of points theta (..., 2), numpy or torch. For the kind
+    'product' theta is (w, u) and the loss (w u - sample)^2; for 'ring' theta is t and
+    the loss sample*(|t|^4 - |t|^2).
     """
     if kind == "product":
         return (theta[..., 0] * theta[..., 1] - sample) ** 2
@@ -119,7 +120,9 @@ def minimum(kind: str, gamma):
 
 
 def value(kind: str, theta):
-    """Return u w (kind 'product') or |t|^2 (kind 'ring') of points theta (..., 2)."""
+    """Return u w (kind 'product', theta = (w, u)) or |t|^2 (kind 'ring', theta = t) of
+    points theta (..., 2).
+    """
     return theta.prod(-1) if kind == "product" else (theta**2).sum(-1)
 
 
