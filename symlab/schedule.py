@@ -1,5 +1,5 @@
 """The learning-rate schedule of all trainings here: linear warm-up, constant, linear
-decay to zero. """
+decay to zero."""
 
 
 def schedule(step: int, steps: int, decay: float, warmup: float = 0.0) -> float:
