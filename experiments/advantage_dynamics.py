@@ -1,10 +1,11 @@
 """PPO's clip moves the entropy of tokens that do not decide the reward.
 
 Reference: "Unveiling Implicit Advantage Symmetry" (A-GRAE, arXiv 2602.05548), figures 2
-and 3 on 7B models; PSR and NSR are those of arXiv 2506.01347, the effects of the two
-clips those of arXiv 2509.26114. The estimators come from symlab.rlvr; the environment
-(symlab.rlvr.independent), the controls and the thresholds are ours. Orderings are
-compared: none of the paper's numbers is a target at this scale.
+and 3 on 7B models; PSR and NSR (right, or wrong, rollouts alone) are those of arXiv
+2506.01347, the effects of the two ends of PPO's clip those of arXiv 2509.26114. The
+estimators come from symlab.rlvr; the environment (symlab.rlvr.independent), the
+controls and the thresholds are ours. Orderings are compared: none of the paper's
+numbers is a target at this scale.
 
 A policy writes 10 tokens of a vocabulary of 12. Each token has a softmax whose logits
 are linear in the features of the prompt, with 960 shared parameters; the first two
@@ -28,19 +29,18 @@ seeds 10000 to 10003: a base reward of 0.45 to 0.5 and a training plateau above 
 Studies, each with the same 16 seeds for all its arms:
   main            every method
   no clip, low clip, high clip, on-policy, random reward
-                  controls: no clip, one of the two, fresh samples for every update,
-                  rewards by the toss of a coin
+                  controls: no clip, one end of it alone, fresh samples for every
+                  update, rewards by the toss of a coin
   random, no clip GRPO without a clip under random rewards
 
 Mechanism: in expectation an asymmetric estimator only reweights prompts, as long as the
 samples are fresh (experiments/advantage_theory.py). With stale minibatches the low clip
 removes negative terms and the high clip positive ones: the first keeps entropy up, the
 second brings it down (arXiv 2509.26114), and the weights of the two signs decide how
-much each of them matters.
-Expected, from a prototype: entropy is ordered as Positive-Dominant < GRPO < A-GRAE <
-Negative-Dominant, with the clip only, under random rewards as well; pass@256 falls
-below the base policy's. Differences count from a tenth of an entropy and from 0.01 of
-pass@k on.
+much each of them matters. Expected, from a prototype: entropy is ordered as
+Positive-Dominant < GRPO < A-GRAE < Negative-Dominant, with the clip only, under random
+rewards as well; pass@256 falls below the base policy's. A difference of less than a
+tenth in entropy, or of less than 0.01 in pass@k, counts as none.
 Until 2026-11-30 this file had 14 methods, five more studies, up to 128 seeds and claims
 about the pass@k of A-GRAE and its parts; NOTES.md says which were dropped, and why.
 Updates amplify rounding: within 10 to 40 steps a run in float32 departs from the same
@@ -136,8 +136,9 @@ def run(configs: list[Config]) -> list[dict]:
 
 
 def train(configs: list[Config], dtype=None) -> list[dict]:
-    """Return the rows of configs, trained side by side, in float32 by default. Configs
-    of one estimator are adjacent.
+    """Return one row of results for each config; their policies are trained side by
+    side, in float32 unless `dtype` is given. Configs with the same estimator must stand
+    next to one another.
     """
     training = Training(configs, dtype)
     steps = configs[0].steps
@@ -194,22 +195,22 @@ QUANTITIES = {
 
 
 def arms(*methods: str) -> dict[str, Arm]:
-    """Return {method: its `Arm`, the look of its curves} of some methods, in this
-    order.
+    """Return the names, colours and markers of some methods' curves as {method: `Arm`},
+    in the order given.
     """
     return {m: ADVANTAGES[m] for m in methods}
 
 
 def difference(column: str, method: str, other: str = "grpo", study: str = "main"):
-    """Return the estimate of a column's paired difference, `method` minus `other`,
-    within a study.
+    """Return the estimate of a column under `method` minus the same under `other`,
+    paired by seed, within a study. column: one of QUANTITIES.
     """
     return where(study=study).paired(QUANTITIES[column], method=(method, other))
 
 
 def entropy(method: str, study: str = "main"):
-    """Return the estimate of a method's final test entropy over GRPO's, paired by seed,
-    within a study.
+    """Return the estimate of a method's final entropy per token on held-out prompts
+    divided by GRPO's, paired by seed, within a study.
     """
     return where(study=study).ratio(QUANTITIES["entropy"], method=(method, "grpo"))
 
@@ -261,8 +262,10 @@ def draw_entropy(df, ax):
 
 @figure("agrae2", "mid", title="No clip: within 0.03 nats of GRPO")
 def draw_entropy_no_clip(df, ax):
-    """Policy entropy per token on held-out prompts, against the step of training
-    without PPO's clip, minus GRPO's of the same seed; (a) spans six times as much.
+    """Policy entropy per token on held-out prompts minus GRPO's of the same seed,
+    against the training step, for advantage estimators in training without PPO's clip.
+    The y axis spans a sixth of the range that it has in the panel for training with the
+    clip.
     """
     rows = where(study="no clip")(df)
     frame = panels.unrolled(rows, "step_curve", "entropy_curve", ["method"])
@@ -278,10 +281,10 @@ def draw_entropy_no_clip(df, ax):
 def draw_entropy_controls(df, ax):
     """Final policy entropy per token under Positive-Dominant and Negative-Dominant
     (GRPO with the advantages of right rollouts times 10 and divided by 10), divided by
-    GRPO's, with both ends of PPO's clip (a) and in each control: no clip, one end of
-    it, fresh samples for every update (on-policy), random rewards under both ends.
-    Without a clip the order of the two is reversed; on-policy, both are near 1. Most
-    intervals are narrower than the marks.
+    GRPO's, with both ends of PPO's clip and in each control: no clip, one end of it,
+    fresh samples for every update (on-policy), random rewards under both ends. Without
+    a clip the order of the two is reversed; on-policy, both are near 1. Most intervals
+    are narrower than the marks.
     """
     ax.set_xscale("log")
     rows = {name: {m: entropy(m, study)(df) for m in (PD, ND)}
@@ -353,8 +356,8 @@ LESS = 1 / MORE
 
 
 def every_seed(column: str, *pairs: tuple[str, str], study: str = "main") -> Estimate:
-    """Return the estimate of the least difference, over seeds and pairs of methods, of
-    the first method minus the second.
+    """Return the estimate of the smallest value, over all seeds and pairs of methods,
+    of a column under the first method of a pair minus the same under the second.
     """
 
     def least(df):
@@ -373,8 +376,8 @@ def every_seed(column: str, *pairs: tuple[str, str], study: str = "main") -> Est
 
 
 def at_every_k(method: str, other: str) -> Estimate:
-    """Return the estimate of the paired difference of pass@k at the k where it is
-    smallest.
+    """Return the estimate of pass@k on held-out prompts under `method` minus that under
+    `other`, paired by seed, at the k where its mean over seeds is smallest.
     """
 
     def compute(df):
@@ -392,8 +395,9 @@ def at_every_k(method: str, other: str) -> Estimate:
 
 
 def clip_effect(clip: str, without: str = "no clip") -> Estimate:
-    """Return the estimate of GRPO's final entropy in the study `clip` over that in the
-    study `without`, paired by seed.
+    """Return the estimate of GRPO's final entropy per token in the study `clip` divided
+    by that in the study `without`, paired by seed. The two studies differ in PPO's
+    clip.
     """
     pair = (clip, without)
     rows = where(method="grpo", study=pair)

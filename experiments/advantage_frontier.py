@@ -22,7 +22,7 @@ Every method was tuned in each cell at the same five rates on the same four seed
 seeds (study 'race'). Area: pass@1 and pass@256 on held-out prompts, at ten checkpoints
 from the base policy on, are the points of a trade-off; the area that they dominate
 (hypervolume from the origin) does not ask when one stops. Areas are ours; the papers
-report pass@k after training, and the claims about them compare that.
+report pass@k after training, which is what claims about the papers compare.
 
 Expected, from experiments/advantage_theory.py: in expectation an estimator only
 reweights prompts, so a focus on hard prompts helps pass@256, and a focus on easy ones
@@ -88,7 +88,9 @@ class Config:
 
     @property
     def noise(self) -> float:
-        """Noise of the base policy, relative to the teacher."""
+        """Standard deviation of the error of the base policy's weights for answer
+        tokens, in units of the standard deviation of the teacher's weights.
+        """
         return NOISE[self.base]
 
 
@@ -156,7 +158,11 @@ FILLS = {1: Arm("1 epoch", "0.35", "o", "none", hollow=True),
 
 
 def raced(df):
-    """study = race, at tuned learning rates"""
+    """study = race, at tuned learning rates
+
+    The function returns these rows of df, with the column `cell`: the base policy and
+    the number of epochs as text. Claims print the line above.
+    """
     race = df[df.study == "race"]
     return race.assign(cell=race.base.astype(str) + ", " + race.epochs.map(REGIMES))
 
@@ -167,15 +173,17 @@ AREA = named("area", "area under the Pareto frontier of pass@1 and pass@256")
 
 
 def gain(quantity, method: str, each: str = "", **cell):
-    """Return the estimate of a method's paired difference to GRPO, averaged over the
-    values of the field `each`, if any. cell: values of fields that select the rows.
+    """Return the estimate of a quantity under `method` minus the same under GRPO,
+    paired by seed, at tuned learning rates; if a field `each` is named, it is averaged
+    over the values of this field. cell: values of fields that select the rows.
     """
     return OF_BATCH.where(**cell).paired(quantity, each=each, method=(method, "grpo"))
 
 
 def entropy(tokens: str, method: str, epochs: int):
-    """Return the estimate of a method's final entropy over GRPO's, of 'free' or
-    'decisive' tokens: a geometric mean over seeds and base policies.
+    """Return the estimate of the final entropy of 'free' or 'decisive' tokens under
+    `method` divided by that under GRPO, as a geometric mean over seeds and base
+    policies.
     """
     words = named(tokens, f"final entropy of the {tokens} tokens")
     logs = OF_BATCH.where(epochs=epochs).log_ratio(
@@ -185,8 +193,9 @@ def entropy(tokens: str, method: str, epochs: int):
 
 
 def table(df):
-    """Return a table of every method against GRPO in each regime, averaged over the
-    base policies except for areas.
+    """Return a table of every method's results against GRPO's, for one and for four
+    epochs on each batch: means over the base policies, except areas, which are given
+    for each.
     """
     import pandas as pd
 
@@ -425,8 +434,9 @@ of_paper = partial(family, paper=AGRAE, epochs=EPOCH_WORDS, history=SEEN)
 
 
 def areas(name: str, method: str, bound: str, **fields) -> list[Claim]:
-    """Return claims that the area which a method's pairs (pass@1, pass@256) dominate is
-    `bound`, one for each number of epochs.
+    """Return claims that compare the area dominated by a method's pairs (pass@1,
+    pass@256) with GRPO's, one claim for each number of epochs. bound: the end of the
+    sentence, such as "more than 0.01 larger than GRPO's".
     """
     text = f"{TASK}, with {{epochs}} per batch, {PAIRS} of {WORDS[method]} dominate "
     text += f"an area {bound}, {OF_THREE}, at tuned rates."
@@ -438,8 +448,9 @@ def areas(name: str, method: str, bound: str, **fields) -> list[Claim]:
 
 
 def finals(name: str, method: str, k: int, bound: str, **fields) -> list[Claim]:
-    """Return claims that a method's pass@k at the end of training is `bound`, one for
-    each number of epochs.
+    """Return claims that compare a method's pass@k at the end of training with GRPO's,
+    one claim for each number of epochs. bound: the comparison in words, such as "more
+    than 0.01 above GRPO's".
     """
     text = f"{TASK}, with {{epochs}} per batch, {WORDS[method]} ends with a "
     text += f"pass@{k} on held-out prompts {bound}, {MEAN}."
@@ -452,8 +463,9 @@ def finals(name: str, method: str, k: int, bound: str, **fields) -> list[Claim]:
 
 
 def entropies(name: str, method: str, bound: str, place: str, **fields) -> list[Claim]:
-    """Return claims that a method's final entropy is `bound`, one for each kind of
-    token and number of epochs.
+    """Return claims that compare a method's entropy at the end of training with GRPO's,
+    one claim for each kind of token and number of epochs. bound: the comparison in
+    words, such as "over 1.1 times".
     """
     text = f"{TASK}, with {{epochs}} per batch, {WORDS[method]} ends with {bound} "
     text += f"GRPO's entropy of {{tokens}} on held-out prompts, {GEOMETRIC}."

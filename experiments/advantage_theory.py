@@ -6,12 +6,14 @@ authors' code are ours. Studies:
 
   size    sum |A| of a group by its number of correct rollouts, for every estimator,
           with the 2G sqrt(p(1-p)) of theorem 2; and the weight W that an estimator
-          gives to a prompt on average, E[dh] = eta W (E_pos - E_neg)
+          gives to a prompt on average: a step of size eta changes the logits by
+          E[dh] = eta W (E_pos - E_neg), with the mean gradients E_pos and E_neg of the
+          log-probability over right and over wrong trajectories
   motion  one softmax over 40 trajectories, 8 of them sampled: how a step changes the
           logits, by autograd, against theorem 1. Limit (i): where sum A = 0, the
           logits of unsampled trajectories do not change and their probabilities do.
           Limit (iii): with weights of 1/length sum A is not 0. Also both sides of the
-          expectation, over all 4^6 groups
+          equation for E[dh], over all 4^6 groups
   tree    one softmax per prefix, 4 tokens and 3 places. Limit (ii): only the logits of
           unsampled first tokens do not change, as sum A over the rollouts that share a
           longer prefix is not 0
@@ -95,8 +97,9 @@ def _size(c: Config) -> dict:
 
 
 def mixed(draws, probability, correct, group: int) -> np.ndarray:
-    """Return a sampled group (G,) of trajectories that has both right and wrong ones.
-    probability, correct: of every trajectory.
+    """Return the indices (G,) of a sampled group of trajectories that has both right
+    and wrong ones. probability, correct: of every trajectory, its probability and
+    whether it is right (1 or 0). group: G, the number of samples.
     """
     while True:
         found = draws.choice(len(probability), group, p=probability)
@@ -136,7 +139,8 @@ def _motion(c: Config) -> dict:
 
 def by_autograd(h, group, a) -> np.ndarray:
     """Return the gradient of sum_i A_i log pi_i with respect to the logits h, by
-    torch's autograd. group: the sampled trajectories i; a: their advantages A_i.
+    torch's autograd, where pi = softmax(h). group: the sampled trajectories i; a: their
+    advantages A_i.
     """
     import torch
 
@@ -188,8 +192,9 @@ def _tree(c: Config) -> dict:
 
 
 def leaves(logits):
-    """Return log pi (BRANCHES ** PLACES,) of all trajectories; the last token varies
-    fastest. logits: of the tokens, a tensor for each place.
+    """Return the log-probabilities (BRANCHES ** PLACES,) of all trajectories, sequences
+    of PLACES tokens; the last token varies fastest. logits: one tensor for each place,
+    with a row of BRANCHES logits for each prefix.
     """
     import torch
 
@@ -208,8 +213,9 @@ SIZE, MOTION, TREE = (where(study=study) for study in STUDIES)
 
 
 def table(df):
-    """Return sum |A| at G = 8 and omega = 0.5 of A-GRAE, by the paper's formula and by
-    its released code.
+    """Return a table of sum |A| of a group of 8 rollouts by the number of right ones,
+    under A-GRAE by the paper's formula and by its released code, at a mean reward of
+    omega = 0.5.
     """
     import pandas as pd
 
@@ -259,10 +265,10 @@ def _names(ax, places: dict) -> None:
 def draw_sizes(df, ax):
     """Sum of the absolute advantages A of a group of G = 8 rollouts, which is the size
     of its update, against the share p of right ones; dashed, GRPO's closed form 2 G
-    sqrt(p (1 - p)) (theorem 2), on the same scale in (a) to (c). Positive-Dominant
-    multiplies the advantages of right rollouts by beta = 10, Negative-Dominant divides
-    them by it; the sizes of the first are drawn divided by 10. DAPO's sizes are GRPO's.
-    The sizes are exact.
+    sqrt(p (1 - p)) (theorem 2), which the panels for other estimators show on the same
+    scale. Positive-Dominant multiplies the advantages of right rollouts by beta = 10,
+    Negative-Dominant divides them by it; the sizes of the first are drawn divided by
+    10. DAPO's sizes are GRPO's. The sizes are exact.
     """
     small = {"linestyle": ""}
     _sizes(df, ax, "grpo", **small)
@@ -379,7 +385,11 @@ SCALES = {"grpo": 1.0, "positive_dominant": 10.0, "negative_dominant": 0.1}
 
 
 def off_form(df):
-    """relative distance of sum |A| from its closed form"""
+    """relative distance of sum |A| from its closed form
+
+    The function returns one number for each row of df, the largest over success rates;
+    A are the advantages of a group of rollouts. Claims print the line above.
+    """
 
     def gap(row):
         size = np.asarray(row["size"])
@@ -390,12 +400,21 @@ def off_form(df):
 
 
 def off_half(df):
-    """distance from 1/2 to the success rate with the largest sum |A|"""
+    """distance from 1/2 to the success rate with the largest sum |A|
+
+    The function returns one number for each row of df; A are the advantages of a group
+    of rollouts. Claims print the line above.
+    """
     return df.apply(lambda r: abs(r.rate[int(np.argmax(r["size"]))] - 0.5), axis=1)
 
 
 def off_limit(df):
-    """relative distance of W from its form for large groups at p from 0.1 to 0.9"""
+    """relative distance of W from its form for large groups at p from 0.1 to 0.9
+
+    The function returns one number for each row of df, the largest over p. W is the
+    weight that an estimator gives on average to a prompt that is solved with
+    probability p. Claims print the line above.
+    """
     from symlab.rlvr.theory import large_group_weight
 
     inside = (GRID > 0.1) & (GRID < 0.9)
@@ -408,7 +427,11 @@ def off_limit(df):
 
 
 def largest_groups(df):
-    """the group of rollouts is the largest of the sweep"""
+    """the group of rollouts is the largest of the sweep
+
+    The function returns the rows of df for which this holds. Claims print the line
+    above.
+    """
     return df[df.group == df.group.max()]
 
 
@@ -416,6 +439,8 @@ def largest_groups(df):
 def off_hand(df):
     """largest difference of sum |A| of A-GRAE, by the paper's formula or by that of its
     code, from the sum worked out by hand, for 1 to 7 of 8 correct rollouts
+
+    A are the advantages of a group of rollouts. Claims print the words above.
     """
     from symlab.rlvr.theory import update_size
 
@@ -427,8 +452,8 @@ def off_hand(df):
 
 
 def largest(rows, column: str, words: str):
-    """Return the estimate of the largest value of a column in any run. words: the name
-    of the quantity.
+    """Return the estimate of the largest value that a column has in any run. words: the
+    name of the column's quantity, which claims print.
     """
     return rows.worst(named(column, words))
 

@@ -131,8 +131,9 @@ def _one(c: Config) -> dict:
 
 
 def build(c: Config, vocabulary: int):
-    """Return the transformer of a config; with 'offset' its attention matrices are
-    theta + theta_0. vocabulary: the number of characters.
+    """Return the transformer of a config; for the model 'offset' its attention matrices
+    are theta + theta_0, where theta is trained and theta_0 is fixed. vocabulary: the
+    number of characters.
     """
     from torch.nn.utils import parametrize
 
@@ -252,12 +253,17 @@ def _measures(c: Config, model) -> dict:
 
 
 def ranks(s: np.ndarray) -> dict:
-    """Return ranks and a spectrum of the singular values s (layers, heads, D) of the
-    heads' products, in descending order.
+    """Return {quantity: value}: ranks and a spectrum, from the singular values s
+    (layers, heads, D) of each head's product of two weight matrices, in descending
+    order.
 
-    rank: how many exceed RANK times the layer's largest, over all heads, so that a dead
-    head counts as zero; mean over heads and layers. effective: the exponential of the
-    entropy of s/sum(s) (Roy and Vetterli 2007). spectrum: of the strongest head.
+    rank, rank_strict: the number of singular values of a head above RANK, or STRICT,
+        times the largest of all heads in its layer (a dead head counts as zero),
+        averaged over heads and layers
+    effective: the exponential of the entropy of s/sum(s) (Roy and Vetterli 2007),
+        averaged likewise
+    top: the largest singular value
+    spectrum: the singular values (D,) of the head that has the largest one
     """
     top = s.max((1, 2), keepdims=True)
     p = s / np.maximum(s.sum(-1, keepdims=True), 1e-300)
@@ -288,19 +294,29 @@ RANKS = {
 
 
 def fraction_of_full(df):
-    """rank over full rank, of W_Q^T W_K or W_O W_V, whichever has less,"""
+    """rank over full rank, of W_Q^T W_K or W_O W_V, whichever has less,
+
+    The function returns one number for each row of df, the smaller one of the two
+    products. Claims print the line above, before a condition.
+    """
     return df[["rank_qk", "rank_vo"]].min(axis=1) / df.full_rank
 
 
 def price(df):
-    """ratio of half the squared norm of the factors to the nuclear norm of products"""
+    """ratio of half the squared norm of the factors to the nuclear norm of products
+
+    The function returns one number for each row of df; factors are the attention
+    matrices W_Q, W_K, W_O and W_V, products W_Q^T W_K and W_O W_V. Claims print the
+    line above.
+    """
     return df.price
 
 
 def fall(rows, decay: float, *products: str) -> Estimate:
-    """Return the estimate of how much a weight decay lowers the mean ranks of
-    `products`, compared with no decay: the smallest fall, by either threshold for
-    singular values.
+    """Return the estimate of how much weight decay lowers the mean ranks of `products`
+    (of 'qk', 'vo' or both), compared with no decay. It is the smallest fall over the
+    products and the two thresholds for singular values. rows: the runs that count;
+    decay: the weight decay.
     """
     ranks = [RANKS[f"{rank}_{p}"] for rank in ("rank", "rank_strict") for p in products]
     return weakest(*(rows.paired(r, weight_decay=(0.0, decay)) for r in ranks))

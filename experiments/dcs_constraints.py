@@ -122,7 +122,9 @@ def sweep(scale: str) -> list[Config]:
 
 
 def run(configs: list[Config]) -> list[dict]:
-    """Return a row for each config; all are of one study and one method."""
+    """Return a row of results for each config; the configs given are of one study and
+    one method.
+    """
     studies = {"soft": _soft, "torch": _torch, "rate": _rate}
     return studies.get(configs[0].study, _descent)(configs)
 
@@ -132,8 +134,8 @@ def run(configs: list[Config]) -> list[dict]:
 
 @dataclass(frozen=True)
 class Problem:
-    """A least squares problem: the loss theta.gram.theta/2 - target.theta and the
-    constraints rows @ theta = 0.
+    """A least squares problem: the loss theta.gram.theta/2 - target.theta of the
+    weights theta (P,), with the constraints rows @ theta = 0.
     """
 
     gram: np.ndarray  # (P, P)
@@ -144,8 +146,8 @@ class Problem:
 
 
 def problem(c: Config) -> Problem:
-    """Return the problem of a config. But for study 'fused' its labels are scaled so
-    that the critical weight decay is CRITICAL.
+    """Return the least squares problem of a config. Its labels are scaled so that the
+    critical weight decay is CRITICAL, except in the study 'fused'.
     """
     draws = rng.stream(c.seed, "data")
     if c.study == "fused":
@@ -175,7 +177,8 @@ def _critical(x, y, rows) -> float:
 
 
 def lasso(p: Problem, decay: float) -> np.ndarray:
-    """Return the minimum of the loss + decay*|rows @ theta|_1, by scipy, from its dual.
+    """Return the weights theta (P,) at the minimum of the loss + decay*|rows @
+    theta|_1, found by scipy from the dual problem.
 
     The dual is a bounded least squares problem, with gram = L L^T: minimise (1/2)|L^-1
     (target - rows^T z)|^2 over |z_i| <= decay. Then theta is gram^-1 (target - rows^T
@@ -355,23 +358,23 @@ def _optimizer(c: Config, model):
 
 
 def labels(c: Config) -> np.ndarray:
-    """Return skewed labels (N,), of mean exactly 1, standard deviation exactly `noise`.
+    """Return the labels y (N,) of the study 'rate': skewed, with mean exactly 1 and
+    standard deviation exactly `noise`.
 
     They are exponential, because the second-order theory errs where the third moment is
     large, and cut at 2.5, because a few large labels in a row would make steps at a
-    learning rate of 0.1 unstable far from the mirror.
+    learning rate of 0.1 unstable far from u = w = 0.
     """
     e = np.minimum(rng.stream(c.seed, "labels").exponential(size=c.samples), 2.5)
     return 1 + c.noise * (e - e.mean()) / e.std()
 
 
 def exponent(y: np.ndarray, lr: float, decay: float, order: str = "exact") -> float:
-    """Return the larger of the Lyapunov exponents of u+w and u-w at u=w=0, for SGD on
-    (u*w - y)^2/2 with weight decay.
+    """Return the larger of the Lyapunov exponents per step of u+w and u-w near u=w=0,
+    for SGD on (u*w - y)^2/2 with weight decay. Where it is below 0, both fall to zero,
+    and s = u*w with them.
 
     y: the labels (N,). order: 'exact' in the learning rate, or to 'second' order in it.
-
-    Where it is below 0 both fall to zero, and s = u*w with them.
     """
     import torch
 
@@ -450,15 +453,20 @@ def _rate(configs: list[Config], chunk: int = 1000) -> list[dict]:
 
 
 def relative(df):
-    """ratio is the weight decay over the critical one"""
+    """ratio is the weight decay over the critical one
+
+    The function returns df with this column. Claims print the line above.
+    """
     return df.assign(ratio=(df.weight_decay / CRITICAL).round(6))
 
 
 def measured(df):
     """each learning rate of each seed is one row, with its measured critical decay
 
-    It lies between the last decay of the grid at which s lives and the next one. The
-    frame holds it beside the roots of the exact and of the second-order exponent.
+    The function returns such a frame for the study 'rate'. The critical decay lies
+    between the largest weight decay of the grid at which s = u*w does not vanish and
+    the next one. Beside it stand the roots of the exact and of the second-order
+    Lyapunov exponent. Claims print the line above.
     """
     rows = []
     for (lr, seed), one in df[df.study == "rate"].groupby(["lr", "seed"]):

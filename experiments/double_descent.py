@@ -98,11 +98,12 @@ def run(configs: list[Config]) -> list[dict]:
 
 
 def data(c: Config) -> tuple:
-    """Return, with the training features Phi (n, p): Phi Phi^T (n, n), test features
-    times Phi^T (TESTS, n), the signal and the noise of the labels (n, 2), the target at
-    the tests (TESTS,) and the order of samples in SGD (passes * n,).
+    """Return the five arrays of one regression problem on p random features.
 
-    Features of a smaller p are the first of a larger one.
+    They are Phi Phi^T (n, n) of the training features Phi (n, p); test features times
+    Phi^T, (TESTS, n); the labels as signal and noise, (n, 2); the target at the test
+    points (TESTS,); and the order of samples in SGD, (passes * n,). The features of a
+    problem with a smaller p are the first ones of a problem with a larger p.
     """
     draws = rng.stream(c.seed, "data")
     x = rf.sphere(draws, c.n + TESTS, c.dim)

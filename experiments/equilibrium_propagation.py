@@ -87,7 +87,7 @@ def sweep(scale: str) -> list[Config]:
 
 
 def run(configs: list[Config]) -> list[dict]:
-    """Return a row for each config; all are of one study."""
+    """Return a row of results for each config; the configs given are of one study."""
     studies = {"nudge": _nudge, "asymmetry": _asymmetry, "training": _training}
     return studies[configs[0].study](configs)
 
@@ -96,7 +96,9 @@ def run(configs: list[Config]) -> list[dict]:
 
 
 def network(c: Config) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the weights M (n, n), fixed input x (n,) and target y (OUTPUTS,)."""
+    """Return the weights M (n, n), the fixed input x (n,) and the target y (OUTPUTS,)
+    of a random network of n units.
+    """
     draws, n = rng.stream(c.seed, "network"), c.units
     g = 0.3 * draws.normal(size=(2, n, n)) / np.sqrt(2 * n)
     m = g[0] + g[0].T + c.asymmetry * (g[1] - g[1].T)
@@ -211,10 +213,11 @@ MEASURED = Arm("measured", plot.BLUE)
 
 @figure("ep1", "left", title="More nudges cancel more orders")
 def draw_contour(df, ax):
-    """Relative error of the derivative of the equilibrium by the nudge (a small weight
-    of the loss), by equilibrium propagation (EP) with N nudges on a circle of radius
-    beta in the complex plane; dashed, the first term of its series, in beta^N.
-    Intervals lean to one side where the errors of seeds are skewed.
+    """Relative error of the derivative of a network's equilibrium by the nudge beta (a
+    small weight of the loss), against beta, by equilibrium propagation (EP) with N
+    nudges on a circle of radius beta in the complex plane; dashed, the first term of
+    its series, in beta^N. Intervals lean to one side where the errors of seeds are
+    skewed.
     """
     for n, arm in CONTOURS.items():
         rows = NUDGE.where(points=n)(df)
@@ -239,8 +242,8 @@ def _against_law(df, ax, quantity: str, law: str, label: str, **axes) -> None:
 @figure("ep1", "right")
 def draw_law(df, ax):
     """Relative distance of the error vectors of equilibrium propagation (EP) from those
-    of backpropagation (BP), against the asymmetry a of the weights S + a A (S
-    symmetric, A antisymmetric); dashed, the closed form to first order.
+    of backpropagation (BP), against the asymmetry a of the network's weights S + a A (S
+    symmetric, A antisymmetric); dashed, the closed form to first order in a.
     """
     names = {"ylabel": "|EP $-$ BP| / |BP|", "title": "Asymmetry sets the error of EP"}
     _against_law(df, ax, "deviation", "law", "first order", **names)
@@ -248,9 +251,9 @@ def draw_law(df, ax):
 
 @figure("ep1", "left", row=1)
 def draw_loss(df, ax):
-    """Homeostatic loss of the Jacobian J, the mean of |J z|^2 - z.J^2 z over sampled
-    normal z, against the asymmetry a of the weights; dashed, the closed form |J -
-    J^T|^2/2.
+    """Homeostatic loss of a network with Jacobian J, the mean of |J z|^2 - z.J^2 z over
+    sampled normal z, against the asymmetry a of its weights S + a A (S symmetric, A
+    antisymmetric); dashed, the closed form |J - J^T|^2/2.
     """
     names = {"ylabel": "homeostatic loss", "title": "The sampled loss meets its law"}
     _against_law(df, ax, "sampled_loss", "loss", "$|J-J^T|^2/2$", **names)
@@ -258,9 +261,10 @@ def draw_loss(df, ax):
 
 @figure("ep1", "right", row=1, title="The homeostatic loss aligns EP")
 def draw_alignment(df, ax):
-    """Cosine of the error vectors of EP and of backpropagation (BP) in hidden layers,
-    in training on digits by equilibrium propagation (EP), with the homeostatic loss (a
-    penalty on asymmetric weights) times a coefficient and without.
+    """Cosine of the error vectors of equilibrium propagation (EP) and of
+    backpropagation in hidden layers, against the step of training on digits by EP. The
+    curves differ in the coefficient of the homeostatic loss, a penalty on asymmetric
+    weights: 0, 0.1 or 1.
     """
     rows = TRAINING(df)
     steps = rows.steps.iloc[0] // MARKS * np.arange(MARKS + 1)

@@ -13,20 +13,21 @@ block. The audit, its model, settings and thresholds are ours. Two studies in fl
               stream rotated, head and router shifted. Error: the largest difference of
               the two losses over the steps.
 
-Elements are permutations, signed permutations and rotations of rows or columns, own
-ones for each head; a shift adds one vector to all rows. A block's group follows from
-its role, what a rule follows is in symlab.symopt.registry. Variants: 'svd' has exact
-polar factors, and 'no cut-off' also keeps singular values that are rounding. 'full
-rank' and 'frame' are ARO under gradients of full rank; 'frame' also moves its first
-frame, the identity.
+The elements g are permutations, signed permutations and rotations of rows or columns,
+drawn for each head apart; a shift adds one vector to all rows. The symmetry group of a
+block follows from its role; the symmetries of a rule are listed in
+symlab.symopt.registry. Variants of rules: 'svd' has exact polar factors, and 'no
+cut-off' also keeps singular values that are rounding. 'full rank' and 'frame' are ARO
+under gradients of full rank; in 'frame' ARO's first frame, the identity, is moved, too.
 
 Expected: differences of rounding where the rule has the symmetry. An exact polar factor
 amplifies rounding without a bound, so that a rare run by SVD parts from its copies; the
-iteration does not. AdamW breaks rotations and shifts at order 1, and so do optimizers
-that leave embedding or head to AdamW or to signs. Where gradients lack rank, rounding
-decides ARO's frame and, without a cut-off, where lost directions point: runs part. A
-softmax gives gradients of head and router mean row 0: centred and spectral rules leave
-the mean row of the weights where it was, and AdamW moves it.
+iteration does not. Under rotations and shifts, AdamW's differences are of order 1, and
+so are those of optimizers that leave embedding or head to AdamW or to signs. Where
+gradients lack rank, rounding decides ARO's frame and, without a cut-off, where lost
+directions point: runs part. A softmax gives gradients of head and router mean row 0:
+centred and spectral rules leave the mean row of the weights where it was, and AdamW
+moves it.
 Cost on one core: smoke 15 s, quick 4 min, paper 30 min.
 """
 
@@ -112,7 +113,7 @@ def run(configs: list[Config]) -> list[dict]:
 
 def language_model(c: Config):
     """Return a small language model with attention, a gated unit and a mixture of
-    experts (softmax, then top-k), with norms without gains, at the initial weights.
+    experts (softmax, then top-k) and with norms without gains, at its initial weights.
     """
     import torch
     from torch import nn
@@ -173,8 +174,8 @@ def language_model(c: Config):
 
 
 def start(c: Config) -> dict[str, np.ndarray]:
-    """Return the initial weights by name: normal, of variance 1 / inputs, and 1 for the
-    embedding.
+    """Return the initial weights as {name: array}, normal with variance 1 / inputs, and
+    with variance 1 for the embedding.
     """
     draws = rng.stream(c.seed, "init")
     shapes = {name: (D, D) for name in ("previous", "query", "key", "value", "out")}
@@ -210,11 +211,12 @@ def text(c: Config) -> np.ndarray:
 
 
 def moved(move: str, weights: dict, draws) -> tuple[dict, np.ndarray]:
-    """Return the weights of a model that computes the same function, and the new id of
-    each token (V,).
+    """Return weights, moved by a symmetry, of a model that computes the same function,
+    and the new id of each token (V,).
 
-    move: the symmetry, one of MOVES; any other name leaves all as it is. weights: by
-    name. draws: chooses the permutation, signs, rotation or vector.
+    move: the symmetry, one of MOVES; any other name leaves all as it is.
+    weights: {name: array}, the weights before the move.
+    draws: the random generator that chooses the permutation, signs, rotation or vector.
     """
     w, ids = dict(weights), np.arange(V)
     if move == "tokens":
@@ -264,8 +266,8 @@ def _rows(weights: dict, names: tuple, order: np.ndarray) -> None:
 
 
 def choices(c: Config) -> dict:
-    """Return the arguments beside the model of symlab.symopt's SymOpt, describe and
-    plan.
+    """Return the keyword arguments that SymOpt, describe and plan of symlab.symopt take
+    besides the model.
     """
     import torch
 
@@ -668,8 +670,10 @@ PART = ", equal at the start, differ by over {} nats"
 
 
 def moving(who: str, move: str, weights: str, dtype="float64", what=WEIGHTS):
-    """Return the statement that compares moving what an optimizer is given before some
-    steps with moving its result after them.
+    """Return a claim's statement that moving the inputs of an optimizer by a symmetry
+    before some steps, or moving the result after them, gives weights that agree or
+    differ. who: the optimizer; move: the symmetry; weights: the comparison; what: the
+    inputs, all as text.
     """
     return (
         f"Moving {what} by {move} before 4 {dtype} steps of {who} or after them "
@@ -678,7 +682,10 @@ def moving(who: str, move: str, weights: str, dtype="float64", what=WEIGHTS):
 
 
 def losses(copies: str, change: str, who: str, runs="every run") -> str:
-    """Return the statement that compares the losses of a model with those of copies."""
+    """Return a claim's statement that compares the losses of a model and of its copies
+    in training. copies: how they were moved; change: the comparison; who: the
+    optimizer, all as text.
+    """
     return (
         f"The losses of {MODEL} and of {copies}{change} during 60 float64 steps of "
         f"{who}, in {runs}."

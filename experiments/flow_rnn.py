@@ -83,7 +83,7 @@ def sweep(scale: str) -> list[Config]:
 
 
 def run(configs: list[Config]) -> list[dict]:
-    """Return a row for each config; all are of one arm."""
+    """Return a row of results for each config; the configs given are of one arm."""
     import torch
 
     from symlab.models.flowing import initial, lift_error

@@ -10,9 +10,10 @@ on 4 random rotations of each cloud per step, or with its logits averaged over t
 poses of each cloud's frame: the last two cost the same per step of training, and frames
 four times as much in a test.
 
-Expected from 16 clouds: frames are far above the plain network, without error as random
-rotations are where the noise is weak (0.1 of the spread of the points), and below them
-where it is strong (0.4) and turns the principal axes.
+Expected from 16 training clouds: with frames, the test accuracy is far above that of
+the plain network; it is 1, as with random rotations, if the noise is weak (0.1 of the
+spread of the points), and below that of random rotations if the noise is strong (0.4)
+and turns the principal axes.
 Cost on one core: smoke 3 s, quick 60 s, paper 30 min.
 """
 
@@ -58,8 +59,8 @@ def sweep(scale: str) -> list[Config]:
 
 
 def run(configs: list[Config]) -> list[dict]:
-    """Return a row for each config. Their networks are trained side by side (lanes):
-    parameters are (L, inputs, outputs).
+    """Return a row of results for each config. Their networks are trained side by side
+    in L lanes: parameters are (L, inputs, outputs).
     """
     import torch
     from torch.nn.functional import cross_entropy

@@ -12,8 +12,8 @@ Where all nodes of a graph are alike, the paper's frame is the whole group of n!
 orderings; for the Shrikhande and the rook's graph that is 16!. Therefore every pair is
 also averaged over a second frame, ours: colour refinement with nodes marked one by one.
 
-Expected: message passing tells apart the path and the star alone, frames every pair;
-the paper's frame is the whole group in three of the five pairs.
+Expected: message passing tells apart one pair alone, the path and the star, and frames
+tell apart every pair; the paper's frame is the whole group in three of the five pairs.
 Cost on one core: smoke 3 s, quick 6 s, paper 25 s.
 """
 

@@ -91,19 +91,23 @@ def _run(c: Config) -> dict:
 
 
 def unpack(theta) -> dict:
-    """Return the parameter dict of a vector (P,)."""
+    """Return the network's parameters as {name: tensor}, views of a vector theta (P,)
+    that holds them in the order of SHAPES.
+    """
     parts = theta.split([int(np.prod(s)) for s in SHAPES.values()])
     return {n: p.view(s) for (n, s), p in zip(SHAPES.items(), parts, strict=True)}
 
 
 def network(p, x):
-    """Return tanh(x w^T + b) a^T + c, (N, OUTPUTS)."""
+    """Return the outputs tanh(x w^T + b) a^T + c, (N, OUTPUTS), of the network at
+    inputs x (N, INPUTS). p: its parameters w, b, a and c by name.
+    """
     return (x @ p["w"].T + p["b"]).tanh() @ p["a"].T + p["c"]
 
 
 def problem(c: Config):
-    """Return the loss, a function of a parameter dict, and a random parameter dict,
-    drawn like the teacher.
+    """Return the loss, as a function of the parameters by name, and random parameters
+    from the distribution of the teacher's.
     """
     import torch
 
@@ -130,8 +134,8 @@ def _drawn(c: Config, name: str) -> dict:
 
 
 def mirrors_of(params) -> list:
-    """Return the symmetries that exchange the two neurons of each of PAIRS, as
-    `MirrorSymmetry` objects.
+    """Return, for each pair of hidden neurons in PAIRS, the symmetry that exchanges
+    them, a `MirrorSymmetry`. params: the network's parameters by name.
     """
     from symlab import mirror
 
@@ -148,8 +152,9 @@ def _basis(mirrors):
 
 
 def symmetric_solution(c: Config, loss, start, mirrors):
-    """Return theta_c (P,), the minimum of the loss plus weight decay among weights on
-    all mirrors. start: the parameter dict from which it is searched.
+    """Return theta_c (P,), the weights at the minimum of the loss plus weight decay
+    among all weights that lie on every mirror. start: the parameters, by name, at which
+    the search begins.
 
     L-BFGS finds the basin; Newton steps in a trust region (scipy) reach rounding.
     """
@@ -194,8 +199,9 @@ def _for_scipy(objective):
 
 
 def signal(loss, theta, mirrors):
-    """Return (h, d): the lowest eigenvalue of the Hessian's blocks across the mirrors
-    at theta, and its eigenvector (P,).
+    """Return (h, d): the lowest eigenvalue of the blocks of the loss's Hessian across
+    the mirrors, and its eigenvector (P,). theta: the weights (P,) at which the Hessian
+    is taken.
     """
     import torch
 
@@ -270,8 +276,8 @@ def _along(loss, theta, h: float, d) -> dict:
 
 
 def minima(s, line, weight_decay: float) -> np.ndarray:
-    """Return where a loss plus (weight_decay/2) s^2 has local minima inside the grid s.
-    line: the loss at s.
+    """Return the distances s at which a loss plus (weight_decay/2) s^2 has a local
+    minimum inside a grid. s: the grid of distances; line: the loss at each of them.
     """
     y = line + weight_decay / 2 * s**2
     lower = (y[1:-1] < y[:-2]) & (y[1:-1] <= y[2:])
@@ -353,12 +359,12 @@ def _show(ax, df, column: str, scale: bool = True):
 
 @figure("fig2", "left", title="Hessian, symmetric solution")
 def draw_symmetric(df, ax):
-    """Size of the entries of the loss's Hessian at weights at which two pairs of
-    neurons are equal, in a basis of the directions that make the first pair unequal
-    (O_1), the second pair unequal (O_2), and of all others (ker O^T): entries between
-    the blocks vanish. Colours are those of (b). Pale squares inside a block are pairs
-    of an output's weight or bias with the other output's, which the sum of squared
-    errors does not mix.
+    """Size of the entries of the loss's Hessian, divided by the largest, at weights at
+    which two pairs of neurons are equal, in a basis of the directions that make the
+    first pair unequal (O_1), the second pair unequal (O_2), and of all others (ker
+    O^T): entries between the blocks vanish. The scale of colours is that of the panel
+    at random weights. Pale squares inside a block are pairs of an output's weight or
+    bias with the other output's, which the sum of squared errors does not mix.
     """
     _show(ax, df, "hessian", ax.figure.get_figwidth() <= plot.COLUMN)
 

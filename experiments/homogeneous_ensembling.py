@@ -128,7 +128,9 @@ def run(configs: list[Config]) -> list[dict]:
 
 
 def teacher(c: Config) -> np.ndarray:
-    """Return the teacher (K, D+1): rows (w_k, a_k) with |w_k| = |a_k| = sqrt D."""
+    """Return the K neurons of the teacher network as rows (w_k, a_k), (K, D+1): D
+    incoming weights and an outgoing one, with |w_k| = |a_k| = sqrt D.
+    """
     draws = rng.stream(c.seed, "teacher")
     w = draws.normal(size=(c.teacher, c.inputs))
     a = draws.choice([-1.0, 1.0], size=(c.teacher, 1))
@@ -137,12 +139,16 @@ def teacher(c: Config) -> np.ndarray:
 
 
 def predict(neurons: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """Return (1/m) sum_i a_i tanh(w_i.x) of neurons (m, D+1) at x (N, D)."""
+    """Return the outputs (N,) of a network, (1/m) sum_i a_i tanh(w_i.x), at inputs x
+    (N, D). neurons: (m, D+1), the rows (w_i, a_i).
+    """
     return np.tanh(x @ neurons[:, :-1].T) @ neurons[:, -1] / len(neurons)
 
 
 def inputs(c: Config) -> tuple[np.ndarray, np.ndarray]:
-    """Return the inputs (samples, D) of training and (N_TEST, D) of test."""
+    """Return the inputs of the training samples, (samples, D), and of the test,
+    (N_TEST, D).
+    """
     x = rng.stream(c.seed, "inputs").normal(size=(c.samples + N_TEST, c.inputs))
     return x[: c.samples], x[c.samples :]
 
@@ -154,7 +160,9 @@ def labels(c: Config) -> np.ndarray:
 
 
 def start(c: Config) -> tuple[np.ndarray, np.ndarray]:
-    """Return the initial theta and the static bias theta_0, each (D+1, m)."""
+    """Return the weights theta at the start of training and the static bias theta_0,
+    each (D+1, m) for a network of m neurons.
+    """
     shape = (c.inputs + 1, c.width)
     theta = rng.stream(c.seed, "init").normal(size=shape)
     theta[:-1] /= np.sqrt(c.inputs)
@@ -162,7 +170,10 @@ def start(c: Config) -> tuple[np.ndarray, np.ndarray]:
 
 
 def gradient(theta, x, y):
-    """Return m times the gradient of (1/2) MSE at theta (L, D+1, m)."""
+    """Return the gradient (L, D+1, m) of (1/2) MSE, times m, for L networks of m
+    neurons. theta: (L, D+1, m), the weights; x: (L, N, D), the inputs; y: (L, N, 1),
+    the labels.
+    """
     import torch
 
     w, a = theta[:, :-1], theta[:, -1:]
@@ -253,14 +264,17 @@ def _plane(c: Config, neurons: np.ndarray) -> np.ndarray:
 
 
 def alive(neurons: np.ndarray) -> np.ndarray:
-    """Return which neurons (m,) have a norm above LIVE times the largest."""
+    """Return which neurons are live, booleans (m,): those whose weights (w, a) have a
+    norm above LIVE times the largest. neurons: (m, D+1).
+    """
     norm = np.linalg.norm(neurons, axis=1)
     return norm > LIVE * norm.max()
 
 
 def distances(neurons: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the distances (m, m) of neurons up to their sign, and the relative sign, 1
-    or -1, of the smaller one.
+    """Return the distances (m, m) between the weights of neurons (m, D+1) up to a sign,
+    the smaller one of |n_i - n_j| and |n_i + n_j|, and this sign: 1 if it is the
+    former, else -1.
     """
     minus = np.linalg.norm(neurons[:, None] - neurons, axis=-1)
     plus = np.linalg.norm(neurons[:, None] + neurons, axis=-1)
@@ -269,7 +283,8 @@ def distances(neurons: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def distinct(neurons: np.ndarray, within: float) -> int:
     """Return the number of clusters of live neurons, plus one if any neuron is dead.
-    within: the relative distance up to which clusters are joined.
+    neurons: (m, D+1), their weights; within: the distance, relative to the norm, up to
+    which clusters are joined.
     """
     from scipy.cluster.hierarchy import fcluster, linkage
     from scipy.spatial.distance import squareform
@@ -285,7 +300,8 @@ def distinct(neurons: np.ndarray, within: float) -> int:
 
 
 def mirror_distances(neurons: np.ndarray) -> np.ndarray:
-    """Return each live neuron's distance to its nearest mirror over its norm, (live,).
+    """Return the distance of each live neuron to its nearest mirror, divided by the
+    neuron's norm, one number for each live neuron. neurons: (m, D+1), their weights.
 
     The mirrors are those of n = (e_i -+ e_j)/sqrt 2: two neurons exchange places, with
     their signs as they are or changed, which is a symmetry because tanh is odd.
@@ -364,11 +380,11 @@ def draw(df, ax):
 
 @figure("fig9", "mid", title="With decay, width adds few neurons")
 def draw_width(df, ax):
-    """Distinct neurons (those that differ by less than 1 % count once) after training,
-    against the width m: m of them (dashed) without weight decay, or with a static bias
-    of the weights, which removes the permutation symmetry; a number that hardly grows
-    with decay and symmetry. The band ends at 1; other intervals are shorter than a
-    marker.
+    """Number of distinct neurons (those that differ by less than 1 % count once) after
+    training, against the width m of the network. Without weight decay, or with a static
+    bias of the weights, which removes the permutation symmetry, it is m (dashed); with
+    decay and the symmetry it hardly grows. The band ends at 1; other intervals are
+    shorter than a marker.
     """
     for rows, style in ((FREE, {"ms": 6, "mfc": "none", "mew": 1}), (BIASED, {})):
         found = panels.means(rows.where(study="width")(df).groupby("width").distinct)
@@ -398,11 +414,12 @@ def _neurons(ax, df, rows, **look):
 
 @figure("fig9", "right", title="Copies in one network")
 def draw_neurons(df, ax):
-    """Incoming weights of all neurons of one trained network, in the main plane of the
-    teacher's; a neuron with negative outgoing weight is shown as its equal, with both
-    signs changed. A disc's area and the number beside it say how many copies lie there.
-    Small triangles, the network with a static bias (a fixed random offset of the
-    weights), whose neurons stay distinct.
+    """Incoming weights of all neurons of one trained network, projected to the first
+    two principal directions of the teacher's incoming weights; a neuron with negative
+    outgoing weight is shown as its equal, with both signs changed. A disc's area and
+    the number beside it say how many copies lie there. Small triangles, the network
+    with a static bias (a fixed random offset of the weights), whose neurons stay
+    distinct. Crosses, the teacher.
     """
     c = Config(seed=int(df.seed.min()))
     for n, at in zip(*_neurons(ax, df, SYMMETRIC, alpha=0.35)[::-1], strict=True):
@@ -456,10 +473,10 @@ def draw_noise(df, ax):
 
 @figure("fig9", "right", row=1, title="Copies lie on a mirror")
 def draw_mirror(df, ax):
-    """Distance of the median neuron from equality with another one, up to sign (its
-    nearest mirror), over its norm, against weight decay, with the permutation symmetry
-    and with a static bias that removes it. Smaller distances than 1e-17 are drawn
-    there.
+    """Distance at which the median neuron is from being equal to another one, up to its
+    sign (from its nearest mirror), divided by its norm, against weight decay, with the
+    permutation symmetry and with a static bias of the weights that removes it.
+    Distances below 1e-17 are drawn there.
     """
     shown = df.assign(log=np.log10(df.mirror_distance.clip(lower=1e-17)))
     _decay_curves(ax, shown, "log", [(0.62, -3), (0.25, -8)], limits=(-17, 0))

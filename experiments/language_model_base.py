@@ -13,7 +13,7 @@ right if its first line is the number, with or without a full stop
 (symlab.rlvr.language_model says which tokens are counted). Its probability p at
 temperature 1 is exact, by teacher forcing, and so are pass@k = 1 - (1 - p)^k and the
 chance that a group of G = 8 rollouts is all wrong, (1 - p)^8, all right, p^8, or mixed.
-Sampling is the oracle: 4096 samples of each prompt of one task (of all tasks at scale
+They are compared with 4096 samples of each prompt of one task (of all tasks at scale
 paper), judged by their text.
 
 A seed is a draw of 24 prompts of each task. The rows need the extra `lm`. Prompts that

@@ -18,10 +18,9 @@ tokens; the column `clipped` says what they do. Both numbers are aims, not measu
 Not run on a GPU yet: scale paper (six methods, two regimes, eight seeds, 60 steps of
 128 x 8 rollouts) has no rows. Scale quick takes two steps of 4 x 4 rollouts with one
 seed, whose interval is infinite: it shows that all parts work together, and can neither
-support nor contradict a paper.
-Expected: quick, the sampler and teacher forcing agree, and nothing else is decided.
-Each run is kept when it is done, so that ONLY="seed==0 and method=='grpo'" makes the
-sweep of scale paper in portions.
+support nor contradict a paper. Expected at scale quick: the sampler and teacher forcing
+agree, and nothing else is decided. Each run is kept when it is done, so that
+ONLY="seed==0 and method=='grpo'" makes the sweep of scale paper in portions.
 Cost on one core: smoke 1 min, of which loading the model takes 20 s; quick 2 min.
 """
 

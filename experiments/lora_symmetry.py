@@ -170,7 +170,10 @@ def _end(configs: list[Config], begun: dict, watch=None) -> tuple:
 
 
 def start_of(c: Config, begun: dict) -> dict:
-    """Return the factors (B, A) a run starts with, by stack of matrices, in float64."""
+    """Return the factors with which a run starts, {name of a stack of matrices: (B,
+    A)}, in float64. begun: the arrays of the stage that makes factors for all runs of a
+    seed.
+    """
     from symlab.models import adaptation, adapters
 
     found = adaptation.start(begun, "zero" if c.start == "zero" else "warm")
@@ -180,7 +183,9 @@ def start_of(c: Config, begun: dict) -> dict:
 
 
 def counterpart(c: Config) -> Config:
-    """Return the run from balanced factors with which one of `identity` is compared."""
+    """Return the config of the run from balanced factors that a run of the study
+    'identity' is compared with.
+    """
     if c.start == "quarter":  # AdamW at 4 lr; LoRA+ has lr for A and 16 lr for B
         return replace(c, arm="lora_plus", start="balanced", lr=c.lr / 4)
     return replace(c, start="balanced")
@@ -217,8 +222,9 @@ BALANCED = replace(ADAPTERS["muon"], label="balanced factors", color=panels.GREY
 @figure("symopt9", "left", title="Only low-rank keeps the product")
 def draw_identity(df, ax):
     """Relative difference of the products B A between a float64 run from balanced
-    factors and one from the same factors mixed by a random matrix M, as B M and M^-1 A:
-    the largest over the decoder's matrices, mean and range over seeds, by optimizer.
+    factors and one from the same factors mixed by a random matrix M, as B M and M^-1 A,
+    against the step: the largest over the decoder's matrices, mean and range over
+    seeds, by optimizer.
     """
     rows = EXACT.where(start="mixed")(df)
     steps = range(1, 1 + len(rows.parting.iloc[0]))
@@ -269,17 +275,19 @@ def _starts(df, ax, cells: dict[str, str]):
 
 @figure("symopt9", "left", row=1, title="At the best rate of balanced factors")
 def draw_kept(df, ax):
-    """Validation loss minus that of the low-rank rule from the same start, paired by
-    seed, at the rate that is best for balanced factors. B = 0 has another product and
-    is in the next panel alone.
+    """Validation loss of each optimizer minus that of the low-rank rule from the same
+    start, paired by seed, at the learning rate that is best for balanced factors. The
+    starts are balanced factors of one product B A and three other ways to write this
+    product. LoRA's own start, B = 0, is left out, as its product is another one.
     """
     _starts(df, ax, {"balanced": "own", **dict.fromkeys(MOVED, "kept")})
 
 
 @figure("symopt9", "mid", row=1, title="At the best rate of each start")
 def draw_own(df, ax):
-    """Validation loss minus that of the low-rank rule from the same start, paired by
-    seed, at the rate that is best for this start. B = 0 is LoRA's own start.
+    """Validation loss of each optimizer minus that of the low-rank rule from the same
+    start, paired by seed, each at the learning rate that is best for this start. The
+    starts are four ways to write one product B A, and LoRA's own start, B = 0.
     """
     _starts(df, ax, dict.fromkeys(STARTS, "own"))
 

@@ -13,12 +13,13 @@ and what they are compared with. Problems, protocol, claims and the exact centri
   head       the same with the embedding known and W the head: a shift of all rows
              changes nothing, and the centred rules belong here
 
-Tokens follow Zipf's law, and labels nearly do. They are drawn from the model with
-W = W*, so the excess loss is a Kullback-Leibler divergence, computed exactly over the
-whole distribution. V D/2N, dashed, is that of maximum likelihood on N tokens if N were
-large for each of them. In the basis 'axes' P, Q and the covariance of the known factor,
-whose spectrum spans a decade, are diagonal; 'rotated' turns the same problem at random.
-The problems are those of symlab.known_optima.
+Tokens follow Zipf's law, and labels nearly do. They are drawn from the model with W =
+W*, so the excess loss is a Kullback-Leibler divergence, computed exactly over the whole
+distribution. V D/2N, dashed in the figure, is the excess loss of maximum likelihood
+with V tokens and D dimensions after N drawn tokens, if each token were drawn many
+times. In the basis 'axes' P, Q and the covariance of the known factor, whose spectrum
+spans a decade, are diagonal; 'rotated' turns the same problem at random. The problems
+are those of symlab.known_optima.
 
 Protocol: every seed runs the whole grid, seven rates a factor of two apart for each
 rule. On even seeds each rule takes the rate with the least mean log excess loss; all
@@ -207,18 +208,31 @@ class _Adam:
 
 
 def logs(df):
-    """the logarithm of the excess loss is known"""
+    """the logarithm of the excess loss is known
+
+    The function returns df with the column `log_excess`, the natural logarithm of the
+    excess loss over the optimum. Claims print the line above.
+    """
     return df.assign(log_excess=np.log(np.maximum(df.excess, 1e-300)))
 
 
 def tuned(df):
-    """fresh seeds run at the rate that the tuning seeds chose"""
+    """fresh seeds run at the rate that the tuning seeds chose
+
+    The function returns the rows of odd seeds at the learning rate that is best, for
+    the same problem, basis and rule, in the mean of the log excess loss over even
+    seeds. Claims print the line above.
+    """
     best = RACE.chosen(df).lr.rename("best")
     return df[(df.lr == df.join(best, on=RACE.arm).best) & (df.seed % 2 == 1)]
 
 
 def one_adamw(df):
-    """adamw is the variant of AdamW (beta2 0.999 or 0.95) that tunes better"""
+    """adamw is the variant of AdamW (beta2 0.999 or 0.95) that tunes better
+
+    The function returns df without the rows of the other variant, for each problem and
+    basis; the better variant is named 'adamw'. Claims print the line above.
+    """
     scores = RACE.chosen(df).score.unstack("rule")[list(ADAM)]
     better = df.join(scores.idxmin(axis=1).rename("better"), on=["study", "basis"])
     kept = df[~df.rule.isin(ADAM) | (df.rule == better.better)]
@@ -388,7 +402,11 @@ TIMES_ADAMW = ("ends with less than 0.91 times AdamW's excess loss over the know
 
 
 def least_rate(df):
-    """each rule runs at the smallest rate of its grid"""
+    """each rule runs at the smallest rate of its grid
+
+    The function returns the rows of df for which this holds. Claims print the line
+    above.
+    """
     return df[df.lr == df.groupby(["study", "rule"]).lr.transform("min")]
 
 
@@ -403,8 +421,9 @@ def rotation(study: str, rule: str = "adamw"):
 
 
 def far_from_the_optimum(rule: str) -> Estimate:
-    """Estimate the largest change of a rule's excess loss between the two bases, at the
-    smallest learning rate of its grid.
+    """Estimate the largest change over seeds, in absolute log, of a rule's excess loss
+    in matrix sensing between the bases 'rotated' and 'axes', at the smallest learning
+    rate of its grid.
     """
     rows = where(least_rate, "seed % 2 == 1", study="sensing", rule=rule)
 

@@ -96,13 +96,17 @@ def sweep(scale: str) -> list[Config]:
 
 
 def starts(c: Config) -> np.ndarray:
-    """Return F and G at the start, (2, n, k), in the basis in which M is diagonal."""
+    """Return the factors F and G before the descent, (2, n, k), in the basis in which M
+    is diagonal.
+    """
     f, g = rng.stream(c.seed, "init").normal(size=(2, c.dim, c.rank))
     return c.alpha / np.sqrt(c.dim) * np.stack([f, f if c.symmetric else g / 3])
 
 
 def measured(c: Config, seed: int) -> np.ndarray:
-    """Return H (n^2, n^2): Gram matrix of Gaussian measurements over their number."""
+    """Return the matrix H (n^2, n^2) that Gaussian measurements of an n x n matrix
+    give: their Gram matrix divided by their number.
+    """
     a = rng.stream(seed, "measure").normal(size=(c.measurements, c.dim**2))
     return a.T @ a / c.measurements
 
@@ -129,7 +133,9 @@ def run(configs: list[Config]) -> list[dict]:
 
 
 def marks(steps: int) -> np.ndarray:
-    """Return the steps, evenly spaced in their logarithm, at which rows keep errors."""
+    """Return the numbers of the steps at which rows keep the squared error; they are
+    about evenly spaced in their logarithm. steps: the length of a run.
+    """
     return EVERY * np.unique(np.geomspace(1, steps // EVERY, 60).round()).astype(int)
 
 
@@ -185,9 +191,10 @@ def _errors(df, ax, spare, **chosen) -> None:
 @figure("sensing1", "left", title="Spare symmetric columns are slow")
 def draw_errors(df, ax):
     """Squared error against the step T of gradient descent that fits X X^T or F G^T,
-    with k columns, to a fully observed matrix of rank r = 2, also after one step that
-    sets all singular values of F equal (geometric means); dashed, the closed form (k -
-    r)/(2 eta T)^2 of X X^T. Below 1e-29 is rounding.
+    with k columns, to a fully observed matrix of rank r = 2; one curve (one step) is
+    for F and G that were once rescaled, so that all singular values of F were equal and
+    F G^T was kept. Geometric means over seeds; dashed, the closed form (k - r)/(2 eta
+    T)^2 of X X^T, where eta is the step size. Errors below 1e-29 are rounding.
     """
     step, exact = STEP.where(alpha=0.1, beta2=0.5), where(study="symmetric", rank=2)
     _errors(df, ax, (2, 6), wide=XX.where(rank=8), symmetric=XX.where(rank=4),
@@ -197,8 +204,11 @@ def draw_errors(df, ax):
 
 @figure("sensing1", "left", row=1, title="The same from 800 measurements")
 def draw_sensing(df, ax):
-    """Squared error of fits of X X^T or F G^T to 800 Gaussian measurements of a matrix,
-    against the step (geometric means); dashed, the closed form of full observation.
+    """Squared error of fits of X X^T or F G^T by gradient descent to 800 Gaussian
+    measurements of a matrix, against the step: geometric means over seeds. One curve
+    (one step) is for F and G that were once rescaled, so that all singular values of F
+    were equal and F G^T was kept. Dashed, the closed form for X X^T under full
+    observation.
     """
     asymmetric, step = PLAIN.where(alpha=0.4), PLAIN.where(alpha=0.1)
     _errors(SENSED(df), ax, (2,), symmetric=SENSED.where(symmetric=True),
@@ -207,8 +217,9 @@ def draw_sensing(df, ax):
 
 @figure("sensing1", "mid", title="Decay grows as $\\alpha^2$, then falls")
 def draw_alpha(df, ax):
-    """Decay rate of the squared error of F G^T over the step size eta, against the
-    scale alpha of the start; dashed, the rate from the Gauss-Newton matrix.
+    """Rate at which the squared error of F G^T decays under gradient descent on a fully
+    observed matrix, divided by the step size eta, against the scale alpha of the random
+    start; dashed, the rate from the Gauss-Newton matrix.
     """
     rows = FG(df)
     panels.curve(ax, rows, "alpha", "rate", FACTORS["asymmetric"], linestyle="none")
@@ -226,11 +237,13 @@ def draw_alpha(df, ax):
 
 @figure("sensing1", "mid", row=1, title="After one step $\\alpha$ hardly matters")
 def draw_beta(df, ax):
-    """Decay rate of the squared error of F G^T over the step size eta, after one step
-    that sets all singular values of F to beta, against beta squared, for three scales
-    alpha of the start (side by side; most intervals are hidden by markers); dashed, 2
-    min(beta^2, s_r^2/beta^2), with s_r = 0.5 the least positive singular value. At its
-    tip, the measured rates are lower by 6 to 9 %.
+    """Rate at which the squared error of F G^T decays under gradient descent on a fully
+    observed matrix M, divided by the step size eta, after one step that sets all
+    singular values of F to beta and keeps F G^T, against beta squared. The marks, side
+    by side, are for three scales alpha of the random start; most intervals are hidden
+    by them. Dashed, 2 min(beta^2, s_r^2/beta^2), with s_r = 0.5 the least positive
+    singular value of M. At the tip of this curve, the measured rates are lower by 6 to
+    9 %.
     """
     for shift, (alpha, arm) in zip((0.93, 1.0, 1.07), ONE_STEP.items(), strict=True):
         found = panels.means(STEP.where(alpha=alpha)(df).groupby("beta2").rate)

@@ -64,7 +64,11 @@ def gradient(w, gamma: float = 0.0) -> np.ndarray:
 
 
 def threshold(m, s, broken: float = 0.0):
-    """Return gamma_0 in closed form at coordinates m along and s across the mirror."""
+    """Return, in closed form, the weight decay gamma_0 above which a point's projection
+    on the mirror w1 = w2 has a lower loss than the point. m, s: the point's coordinates
+    along and across the mirror; broken: the strength of the term that breaks the
+    symmetry.
+    """
     return m**2 / 2 - 1 - s**2 / 4 - broken / (np.sqrt(2) * s)
 
 
@@ -73,7 +77,7 @@ def run(configs: list[Config]) -> list[dict]:
 
 
 def mirror_of_the_plane():
-    """Return w1 <-> w2 as a symmetry of the parameter dict {'w': (2,)}."""
+    """Return the exchange of w1 and w2 as a `MirrorSymmetry` of {'w': (2,)}."""
     import torch
 
     from symlab import mirror
@@ -186,9 +190,10 @@ THRESHOLDS = {  # by the strength of the breaking term
 
 @figure("fig1", "left", title="A loss with a mirror")
 def draw(df, ax):
-    """Contours of the loss (w1 w2 - 1)^2 with its mirror w1 = w2 (thick line): A and B
-    are images of each other, C is their mean on the mirror. Blue, both contours of the
-    loss of A and B; arrows, steps down the gradient.
+    """Contours of the loss (w1 w2 - 1)^2 with its mirror w1 = w2 (thick line): the
+    points A and B are images of each other, C is their mean on the mirror. The blue
+    contour is at the loss of A, which is that of B, too. Arrows are steps down the
+    gradient.
     """
     x = np.linspace(-0.55, 2.75, 200)
     w = np.stack(np.meshgrid(x, x), -1)

@@ -196,11 +196,13 @@ def draw(df, ax):
 
 @figure("lmc1", "mid", title="Matched, large vectors align")
 def draw_alignment(df, ax):
-    """Cosine between the sums of u v^T, over singular vectors u, v of the weight
-    matrices, in two networks A and B, against gamma: only vectors count whose singular
-    value is at least gamma times the layer's largest, s1. By how the units of B were
-    matched to those of A; 1 is the same directions. The curves of AM and of STE from A,
-    not drawn, differ from that of WM by less than 0.05.
+    """Alignment of two networks A and B, the cosine between the sums of u v^T over
+    singular vectors u, v of their weight matrices, against gamma: only vectors count
+    whose singular value is at least gamma times the layer's largest, s1. The curves
+    differ in how the units of B were matched to those of A: not at all, by weights
+    (WM), or by a straight-through estimator (STE) from B. Those for matching by
+    activations (AM) and for STE from A, not drawn, differ from that of WM by less than
+    0.05.
     """
     some = METHOD.where(method=("none", "weights", "ste_b"))(df)
     _curves(ax, some, GAMMAS, "alignment", limits=(-1, 1))
@@ -212,9 +214,9 @@ def draw_alignment(df, ax):
 @figure("lmc1", "right", title="Matched: below the square law")
 def draw_distance(df, ax):
     """Loss barrier on the line between two networks A and B against the distance of
-    their weights over that before matching, by way of matching, for each of four groups
-    of networks; dashed, a barrier in proportion to the squared distance, from the
-    networks as trained.
+    their weights, divided by the distance before their units were matched, by method of
+    matching, for each of four groups of networks; dashed, a barrier in proportion to
+    the squared distance, from the networks as trained.
     """
     for method, arm in MATCHES.items():
         rows = METHOD.where(method=method)(df)
@@ -227,9 +229,9 @@ def draw_distance(df, ax):
 
 @figure("lmc1", "left", row=1, title="B and C, each matched to A")
 def draw_third(df, ax):
-    """Loss barriers on the lines between networks A and B and between B and C, where B
-    and C were both matched to A, by way of matching. Intervals end at 0, as a barrier
-    cannot be negative.
+    """Loss barriers on the lines between networks A and B and between B and C, where
+    the units of B and of C were both matched to those of A, by method of matching.
+    Intervals end at 0, as a barrier cannot be negative.
     """
     rows = {
         pair: {m: METHOD.where(method=m).mean(column)(df) for m in METHODS}
@@ -242,8 +244,9 @@ def draw_third(df, ax):
 @figure("lmc1", "mid", row=1, title="Wider networks: lower barriers")
 def draw_width(df, ax):
     """Loss barrier on the line between two networks against their width, as trained and
-    after matching by weights; and, at the right, that of asymmetric networks of width
-    128 as trained, whose units cannot be exchanged as some weights are constants.
+    after their units were matched by weights; and, at the right, that of asymmetric
+    networks of width 128 as trained, whose units cannot be exchanged, as some of their
+    weights are constants.
     """
     panels.curves(ax, WIDTH(df), "width", "barrier", "method", MATCHES)
     widths, width = sorted(WIDTH(df).width.unique()), ASYMMETRIC(df).width.iloc[0]

@@ -105,7 +105,9 @@ def run(configs: list[Config], context: Context) -> list[dict]:
 
 
 def rate(c: Config, step: int, steps: int) -> float:
-    """Return the learning rate of a step: 5 % warm-up, constant, linear to zero."""
+    """Return the learning rate of a step: it rises over the first 5 % of the steps,
+    stays constant, and then falls linearly to zero.
+    """
     return c.lr * schedule(step, steps, decay=1 - c.hold, warmup=0.05)
 
 
@@ -153,7 +155,8 @@ def _loss(model, batch):
 
 def audited(model, x, y) -> dict:
     """Return, from the weights alone, how many of the 512 units that the last layer
-    `fc` reads have a copy, and how many channels can be exchanged.
+    `fc` reads have a copy, and how many channels can be exchanged, as {column: value}.
+    x, y: a batch of images and labels on which the model is followed.
     """
     from symlab.mirror.audit import audit
 
@@ -173,9 +176,10 @@ def audited(model, x, y) -> dict:
 
 
 def compressed(model, x, y) -> dict:
-    """Return the size of an equivalent smaller network, and how its answers differ.
+    """Return the size of a smaller network that is equivalent to the model, relative to
+    the model's, and how its answers differ on the images x, as {column: value}.
 
-    Only reductions that hold for every input are used; eight images find them.
+    Only reductions that hold for every input are made; eight images serve to find them.
     """
     import torch
 

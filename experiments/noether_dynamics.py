@@ -145,8 +145,8 @@ def run(configs: list[Config]) -> list[dict]:
 
 
 class Record:
-    """A record of |w|^2 of the weight rows along a run of study 'law', beside what each
-    law predicts.
+    """A record of |w|^2 of the weight rows along a run of the study 'law', beside what
+    each law of the Noether charge predicts for it.
     """
 
     NAMES = ("ode", "flow", "published", "derived")
@@ -172,8 +172,9 @@ class Record:
                 self.paths[name].append(getattr(self.laws, name).mean(1))
 
     def rows(self) -> list[dict]:
-        """Return, for each run, the laws' largest errors over the weight rows at the
-        end, the mean ratios of predicted to true |w|^2, and paths of the means.
+        """Return for each run, as {column: value}: the largest relative error over the
+        weight rows of each law's |w|^2 at the end (of the exact law, at any step); the
+        mean ratio of predicted to true |w|^2; and the paths of the means over rows.
         """
         rows = [{"law_error": float(e)} for e in self.worst]
         for name in self.NAMES:

@@ -3,8 +3,8 @@
 Reference: Linyu Liu and Pinyan Lu, "Unveiling Memorization-Generalization Coexistence:
 A Case Study on Arithmetic Tasks with Label Noise", 2026 (arXiv 2605.18022): abstract,
 and a summary of the setting; the body was not at hand. There: sums modulo 113, widths
-to 4097, full-batch AdamW with lr 1e-3 and decay 0.1, 200,000 epochs. Here 31 numbers,
-widths to 1024 and 300 steps. The form of the filter is ours.
+to 4097, full-batch AdamW with lr 1e-3 and decay 0.1, 200,000 epochs. Here they are
+modulo 31, with widths to 1024 and 300 steps. The form of the filter is ours.
 
 f(a, b) = W relu(U e_a + V e_b) + mu learns c = a + b modulo n by cross-entropy on 80 %
 of the pairs. A fraction `noise` of the training labels is replaced by wrong labels,
@@ -82,7 +82,8 @@ def run(configs: list[Config]) -> list[dict]:
 
 
 def data(c: Config) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return labels, which pairs are trained on, and which labels are wrong, (n, n).
+    """Return three arrays over all pairs (a, b) of numbers modulo n, each (n, n): the
+    labels, whether the pair is trained on, and whether its label is wrong.
 
     The labels that are wrong with less noise are also wrong with more.
     """
@@ -97,7 +98,10 @@ def data(c: Config) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def accuracy(table: np.ndarray, labels: np.ndarray, where: np.ndarray) -> float:
-    """Return the fraction of pairs in `where` that get their label; NaN without any."""
+    """Return the fraction of the pairs (a, b) in `where` whose largest logit is that of
+    their label; NaN if there is none. table: (n, n, n), logits of each answer; labels
+    and where: (n, n).
+    """
     return float((table.argmax(-1) == labels)[where].mean()) if where.any() else np.nan
 
 
@@ -135,16 +139,21 @@ def _run(c: Config) -> dict:
 
 
 def filtered(u, v, w) -> list[np.ndarray]:
-    """Return U, V, W (width, n) with the dominant frequency of each neuron alone."""
+    """Return U, V and W (width, n) with the dominant Fourier frequency of each neuron
+    alone: the other frequencies of its weights are set to zero.
+    """
     frequency = dominant(u, v, w)
     return [keep(x, frequency) for x in (u, v, w)]
 
 
 def vote_law(noise: np.ndarray, n: int, share: float) -> np.ndarray:
-    """Return a lower bound of the probability that the vote is right, at each noise.
+    """Return a lower bound of the probability that a vote over the training labels
+    finds the rule, at each value of `noise`, the fraction of wrong labels. n: the
+    modulus; share: the fraction of the n^2 pairs that are trained on.
 
-    The m = (1 - noise) N clean labels must outnumber each of the n - 1 wrong offsets,
-    whose counts are binomial, Bin(noise N, 1/(n-1)), and taken as independent.
+    Among N training labels, the m = (1 - noise) N clean ones must outnumber each of the
+    n - 1 wrong offsets, whose counts are binomial, Bin(noise N, 1/(n-1)), and taken as
+    independent.
     """
     from scipy.stats import binom
 

@@ -12,9 +12,9 @@ Studies; rows are made from the logs at one commit, whose digest each row has:
 
   entry     one submission: published and logged mean, losses of its runs, slope of its
             curve at the end, early losses, steps to 3.28 by that mean and the slope
-  pair      the gain of one submission over another: mean losses at equal steps, the
-            difference in steps exchanged at the mean slope of all curves, or at the
-            cost of a shorter plan
+  pair      the gain of one submission over another: the difference of mean losses, with
+            the difference in steps converted to loss by the mean slope of all curves,
+            or by the cost of a shorter schedule
   shorter   that cost: one submission was run again with 200 steps fewer in its schedule
   halves    gains of records over predecessors in two random halves of all runs
   coverage  how often intervals of the difference of two halves of one submission's runs
@@ -23,8 +23,9 @@ Studies; rows are made from the logs at one commit, whose digest each row has:
 A seed names random halves, and there is no other randomness: more seeds are no new
 data. The logs are read from SYMLAB_DATA, or downloaded with SYMLAB_DOWNLOAD=1.
 Expected: a pooled standard deviation of 0.0011 nats, slopes of 0.0072 nats per 100
-steps where a shorter plan costs 0.0048, and 10 of 19 records that are decided against
-the one before, at either price. Cost on one core: 10 s; 2 min at scale paper.
+steps where a shorter plan costs 0.0048, and 10 of 19 records whose gain over the record
+before is decided, whichever way steps are converted. Cost on one core: 10 s; 2 min at
+scale paper.
 """
 
 from dataclasses import dataclass
@@ -268,7 +269,10 @@ DAY = "2026-11-30"
 
 
 def before(read: str) -> dict:
-    """The fields of claims that were written before any row, after reading this."""
+    """Return the fields `written` and `history` of a claim that was written before the
+    experiment had any row. read: what had been read of the benchmark until then, beside
+    what is known of it for all such claims; a text that begins with a comma, or ''.
+    """
     known = "published steps, means, numbers of runs and P values"
     return after((DAY, f"written after reading the {known}{read}, and before any row"))
 

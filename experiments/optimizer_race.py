@@ -31,16 +31,16 @@ A prototype on seeds 10000 and 10001 gave the centres of the grids, the tables' 
 one rate for everything, an arm's loss is decided by how fast its hidden matrices move
 in relation to its tables. There Freon at c = 1/4 was 0.45 nats worse than at c = 5/6,
 and AdamW half a nat worse than Muon, whose entries move at 0.2 of the rate; with a
-separate rate for tables AdamW, Muon and both of these were within 0.05.
-Expected, from trials with small language models and from the literature: matrix rules
-are a little better than AdamW (hundredths of a nat); the relatives of Muon are near it;
-Freon is flat between c = 1/2 and 2/3, and Kaon is about as good as Muon. Found: Muon
-and NorMuon are 0.016 and 0.018 nats ahead of AdamW, PolarGrad and ARO 0.011; none of
-the relatives is ahead of Muon by a hundredth; Freon is best at c = 1/2; the two
-optimizers of one rate are 0.03 behind. In the first run the best three rates of AdamW
-tied, and the tuning seeds chose the one next to a cliff; since near copies left the
-validation text (2026-11-30) they choose half of it. Each claim says in `because` and
-`history` what these two runs changed.
+separate rate for tables AdamW, Muon and both of these were within 0.05. Expected, from
+trials with small language models and from the literature: matrix rules are a little
+better than AdamW (hundredths of a nat); the relatives of Muon are near it; Freon is
+flat between c = 1/2 and 2/3, and Kaon is about as good as Muon. Found: Muon and NorMuon
+are 0.016 and 0.018 nats ahead of AdamW, PolarGrad and ARO 0.011; none of the relatives
+is ahead of Muon by a hundredth; Freon is best at c = 1/2; the two optimizers of one
+rate are 0.03 behind. In the first run the best three rates of AdamW tied, and the
+tuning seeds chose the one above which the loss rises steeply; since near copies of the
+training text were removed from the validation text (2026-11-30), they choose half that
+rate. Each claim says in `because` and `history` what these two runs changed.
 Cost on one core: smoke 20 s, quick 13 min. Scale paper (dense-512's sizes, bfloat16,
 compiled) has the same design. It has not run on a GPU yet, so its TUNED are the centres
 of its grids, and rates taken from another width are only a guess.
@@ -179,8 +179,8 @@ def model(c: Config):
 
 
 def settings(c: Config) -> dict:
-    """Return the arguments of SymOpt: a preset, and the rates of the roles that have
-    rates of their own.
+    """Return the arguments of SymOpt: a preset, and the learning rates of embedding,
+    head and gains where these have rates of their own.
     """
     preset = WHOLE.get(c.arm, "freon" if c.arm in FREON else c.arm)
     told = {"preset": preset, "lr": c.lr, "weight_decay": 0.0, "compile": c.compile}
@@ -195,8 +195,8 @@ def settings(c: Config) -> dict:
 
 
 def measured(c: Config, row: dict) -> dict:
-    """Return the row of the training loop, in which a run that diverged has the loss of
-    a uniform guess.
+    """Return the row of a run's results; if the run diverged, its loss is that of a
+    uniform guess. row: what the training loop returned.
     """
     row = {k: v for k, v in row.items() if k not in ("text", "diverged_at")} | {
         "diverged": row["diverged_at"] >= 0
@@ -472,8 +472,9 @@ nats = partial(Claim, unit="nats")
 
 
 def versus(arm: str, other: str) -> str:
-    """Return the words for `other`; if both arms are Freon's, without the explanation
-    of its exponent, which those for `arm` give.
+    """Return the words of a claim for the optimizer `other`, to which `arm` is
+    compared. If both are Freon, they leave out what Freon's exponent means, as the
+    words for `arm` say it.
     """
     power = POWERS[other]
     both = arm in FREON and other in FREON
@@ -513,8 +514,10 @@ def near(arm: str, other: str, **fields) -> Claim:
 
 def seen(value: str, says: str = "") -> dict:
     """Return the fields `expected` and `because` of a claim that is expected to be
-    undecided. value: the difference in nats, with its interval, as text. says: an
-    addition to that sentence.
+    undecided after a look at its rows.
+
+    value: the difference in nats, with its interval, as text.
+    says: text that is added to the sentence about this difference.
     """
     because = f"The difference is {value} nats{says}."
     return {"expected": "undecided", "because": because}

@@ -142,13 +142,15 @@ def run(configs: list[Config], chunk: int = 250) -> list[dict]:
 
 
 def teacher(seed: int, c: Config) -> np.ndarray:
-    """Return the teachers of all tasks, (tasks, D)."""
+    """Return the teachers w*, the true weights of each task's linear regression,
+    (tasks, D).
+    """
     return rng.stream(seed, "teacher").normal(size=(c.tasks, c.dim)) / np.sqrt(c.dim)
 
 
 def start(configs: list[Config]) -> np.ndarray:
-    """Return the initial u and v, and the point that weight decay pulls them to,
-    stacked as (2, 2, L, D).
+    """Return the initial factors u and v of the weights w = u*v, and the point that
+    weight decay pulls them to, stacked as (2, 2, L, D) for L runs.
     """
     out = []
     for c in configs:
@@ -161,9 +163,9 @@ def start(configs: list[Config]) -> np.ndarray:
 
 
 def effective_rank(sigma: np.ndarray) -> np.ndarray:
-    """Return exp of the entropy of sigma/sum(sigma) over the last axis; 0 if all are 0.
-
-    Roy and Vetterli 2007, for singular values sigma >= 0.
+    """Return the effective rank of Roy and Vetterli (2007), the exponential of the
+    entropy of sigma/sum(sigma) over the last axis; 0 if all are 0. sigma: singular
+    values, >= 0.
     """
     total = sigma.sum(-1, keepdims=True)
     p = sigma / np.where(total > 0, total, 1.0)
@@ -204,8 +206,13 @@ def _pays(configs, n_arrays: int) -> bool:
 
 
 def plain_step(state, inputs, constants):
-    """Return the next w (L, D) after an SGD step on x (S, D) and y (L, 1), and the
-    prediction w.x (L, 1), for compiled.Steps. L: runs side by side (lanes), S: seeds.
+    """Return the next w (L, D) after a step of SGD on (w.x - y)^2, and the prediction
+    w.x (L, 1), in the form that compiled.Steps takes. L: runs side by side (lanes), S:
+    seeds.
+
+    The inputs are x (S, D) and y (L, 1); the constants index (L,), the row of x for
+    each lane, rate (L, 1), twice the learning rate, and decay (L, 1), the learning rate
+    times the weight decay.
     """
     (w,), (x, y), (index, rate, decay) = state, inputs, constants
     x = x.index_select(0, index)
@@ -216,11 +223,16 @@ def plain_step(state, inputs, constants):
 
 
 def product_step(state, inputs, constants):
-    """Return the next p and q (L, D) after an SGD step on x (S, D) and y (L, 1), and
-    the prediction (L, 1), for compiled.Steps.
+    """Return the next p = (u+v)/2 and q = (u-v)/2, each (L, D), after a step of SGD on
+    (w.x - y)^2 with w = u*v = p^2 - q^2, and the prediction w.x (L, 1), in the form
+    that compiled.Steps takes. L: runs side by side (lanes), S: seeds.
 
-    signs_p, signs_q: (K, D), -1, 0 or 1, the noise of the K lanes that have any.
-    kicked: (L,), its row of the noise for each lane; size: (L, 1), 0 for the others.
+    The inputs are x (S, D), y (L, 1) and signs_p, signs_q (K, D), -1, 0 or 1: noise for
+    the K lanes that have any. The constants are index (L,), the row of x for each lane;
+    rate (L, 1), twice the learning rate; keep (L, 1), the factor by which weight decay
+    shrinks p and q; pull_p and pull_q (L, D), what it adds if it pulls to a point;
+    kicked (L,), the row of the noise for each lane; and size (L, 1), that of the noise,
+    0 for lanes without.
     """
     (p, q), (x, y, signs_p, signs_q) = state, inputs
     index, rate, keep, pull_p, pull_q, kicked, size = constants
@@ -357,7 +369,9 @@ def _turn(uv: np.ndarray) -> np.ndarray:
 
 
 def bits(stream, n: int, d: int) -> np.ndarray:
-    """Return (2, n, D) random bits as int8, far cheaper than normal numbers."""
+    """Return random bits (2, n, D) as int8, which cost far less than normal numbers.
+    stream: the random generator; d: D.
+    """
     octets = 4 * -(-2 * d // 32)  # per step; a stream gives out whole words
     drawn = np.frombuffer(stream.bytes(n * octets), np.uint8).reshape(n, octets)
     out = np.unpackbits(drawn, axis=1, count=2 * d).astype(np.int8)
@@ -369,13 +383,14 @@ def bits(stream, n: int, d: int) -> np.ndarray:
 
 @cache
 def exponent(c: Config, nodes: int = 80) -> float:
-    """Return the Lyapunov exponent per step of the distance to a mirror near u*v = 0.
+    """Return the Lyapunov exponent per step of the distances |u+v| and |u-v| near u*v =
+    0, under SGD with weight decay wd on (u*v.x - y)^2, in d dimensions.
 
-    E log|1 - lr*wd + 2 lr y x_i| over a random teacher: y = w*_i x_i + rho, where rho
-    is the rest of the label. Given x_i, y is Gaussian up to O(1/d), by which a sum of
-    d - 1 products differs from one, so that two Gauss-Hermite sums suffice. While the
-    factor is positive, as it is here but for rare samples, Jensen's inequality puts it
-    below log(1 - lr*wd), as E y x_i = 0.
+    It is E log|1 - lr*wd + 2 lr y x_i| over a random teacher w*: y = w*_i x_i + rho,
+    where rho is the rest of the label. Given x_i, y is Gaussian up to O(1/d), by which
+    a sum of d - 1 products differs from one, so that two Gauss-Hermite sums suffice.
+    While the factor is positive, as it is here but for rare samples, Jensen's
+    inequality puts the exponent below log(1 - lr*wd), as E y x_i = 0.
     """
     z, weight = np.polynomial.hermite_e.hermegauss(nodes)
     weight = weight / weight.sum()
@@ -465,10 +480,12 @@ def _spearman(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def foresight(df, measure: str) -> pd.Series:
-    """Return how well a measure after a task ranks the excess loss after the next one.
+    """Return, for each seed, how well a measure at the end of a task ranks the excess
+    loss at the end of the next task; 1 is perfect.
 
-    One number per seed, 1 is perfect: Spearman's correlation over all tasks of all arms
-    of u*v (the vanilla model has no mirror), with the sign that a useful measure has.
+    It is Spearman's correlation over all tasks of all arms with w = u*v (the vanilla
+    model has no mirror), with the sign that a useful measure has. measure: a column,
+    one of PREDICTORS.
     """
     found = {}
     for seed, its in df[df.arm != "vanilla"].groupby("seed"):
@@ -564,9 +581,10 @@ def draw_zeros(df, ax):
 
 @figure("fig4", "right", row=1, title="They fall onto the mirrors, as predicted")
 def draw_mirror(df, ax):
-    """Distance of the factors u from v and -v (the mirrors) after each of 50 linear
-    regressions in turn, the median over weights. Dashed, the slope by the Lyapunov
-    exponent, from the measured value at task 20 on.
+    """Distance of the factors u of the weights u*v from v and -v (the mirrors) after
+    each of 50 linear regressions in turn, the median over weights, for models with and
+    without remedies against the loss of plasticity. Dashed, the slope by the Lyapunov
+    exponent, from the value measured after task 20 on.
     """
     names = {"symmetric": (0.12, -17), "trap": (0.53, -9), "noise": (0.71, -3)}
     names |= {"bias": (0.53, 0.6), "point": (0.735, 0.6)}

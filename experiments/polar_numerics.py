@@ -13,7 +13,8 @@ Three studies:
              iteration are not meant to find more than these
   scale      the matrix times 2^-40 (1e-12) to 2^20 (1e6): a factor that is a power of
              two rounds nothing, and a polar factor does not depend on it
-  rank       rank 12 of 48, and the zero matrix: how much lies outside of the range
+  rank       matrices of rank 12 of 48, and the zero matrix: how much of the result lies
+             outside the range of the matrix
 
 Expected: SVD and QDWH err by rounding times the condition. Iterations are finite
 everywhere, scale invariant, and wrong by design on directions that are too small for
@@ -130,8 +131,8 @@ AS_EXECUTED = {EXECUTED: Arm("left polar as executed", plot.BLUE, "X", "-.")}
 
 
 def table(df):
-    """Return the relative errors of polar factors against those by numpy's SVD, by
-    method and precision, as the documentation shows them.
+    """Return a table of the relative errors of polar factors, with numpy's SVD as the
+    truth, by method and precision.
     """
     import pandas as pd
 
@@ -193,9 +194,9 @@ def draw_all(df, ax):
 def draw_clear(df, ax):
     """Relative error of polar factors of bfloat16 matrices, on the singular directions
     above 0.001 of the largest, against the condition number of the matrix, by method:
-    medians; dots: single seeds. At 10^5 and 10^6 one seed of QDWH is at 0.001 and the
-    others, which cover those of the inverse root, near 0.05. The left polar as executed
-    was run in float32 alone.
+    medians; dots: single seeds. At condition numbers of 10^5 and 10^6 one seed of QDWH
+    is at 0.001; its others are near 0.05 and hide the dots of the inverse root. The
+    formula in Lau & Su's code (left polar as executed) was run in float32 alone.
     """
     rows = CONDITION.where(dtype="bfloat16")(df)
     said = "error on $s > 10^{-3}$, bfloat16"

@@ -26,7 +26,7 @@ lies half a decade lower. Quick sizes are a tenth of the published ones (complet
 fifths), with their aspect ratios; polar factors are exact (SVD, float64).
 
 Expected, from the prototype and the tuning seeds: PolarGrad is far ahead of Muon, ahead
-of Adam but for the quadratic problem with a decaying rate, and nowhere far ahead of
+of Adam except on the quadratic problem with a decaying rate, and nowhere far ahead of
 gradient descent, which the paper has for completion only, in an alternating form.
 Found: the same. On the quadratic problem gradient descent ends far lower, at a rate
 that diverges on one of eight unseen problems, and PolarGrad with momentum lower still.
@@ -368,13 +368,20 @@ def lead(problem: str, schedule: str, rival: str):
 
 
 def later(df):
-    """change over the second half of the run of log10 of the gap to the optimum"""
+    """change over the second half of the run of log10 of the gap to the optimum
+
+    The function returns one number for each row of df, a run. Claims print the line
+    above.
+    """
     return df.gaps.map(lambda g: g[-1] - g[MARKS // 2])
 
 
 def steadiness(df):
     """fall of log10 of the gap to the optimum in the last quarter of the run, divided
     by its fall in the second quarter
+
+    The function returns one number for each row of df, a run. Claims print the words
+    above.
     """
     return df.gaps.map(lambda g: (g[40] - g[30]) / (g[20] - g[10]))
 
@@ -382,6 +389,9 @@ def steadiness(df):
 def condition(df):
     """mean over the records of a run of log10 of the gradient's condition number, while
     the gap to the optimum is above 1e-20 of the initial one
+
+    The function returns one number for each row of df, a run. Claims print the words
+    above.
     """
     found = []
     for row in df.itertuples():
@@ -391,8 +401,10 @@ def condition(df):
 
 
 def correlation(column: str, cut: float = CUT) -> Estimate:
-    """Rank correlation of the gap with a condition number, one for each seed, over
-    records whose log10 of the gap over the first is above `cut`.
+    """Estimate the rank correlation, within each seed, of the gap to the optimum with a
+    condition number, over records of the quadratic problem at which log10 of the gap
+    over its initial value is above `cut`. column: the condition number, one for each
+    record.
     """
     rows = RACED.where(problem="quadratic", schedule="constant", rule=tuple(LOOKS))
 

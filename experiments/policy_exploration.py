@@ -388,7 +388,11 @@ LESS = 1 / MORE
 
 
 def start_gap(df):
-    """distance from 0.45 of the start's mean reward on the training prompts of RL"""
+    """distance from 0.45 of the start's mean reward on the training prompts of RL
+
+    The start is the policy before reinforcement learning (RL). The function returns one
+    number for each row of df. Claims print the line above.
+    """
     return (df.base_pool_reward - 0.45).abs()
 
 
@@ -403,10 +407,12 @@ ON = {"rule": "sums of digits modulo 12",
 
 
 def entropy(arm: str, rows=CLIPPED, each: str = "task", **clips):
-    """Return the estimate of an arm's entropy over GRPO's, as a geometric mean over
-    seeds and over tasks.
+    """Return the estimate of the policy entropy under `arm`, in the later two thirds of
+    the steps, divided by that under GRPO, as a geometric mean over seeds and over
+    tasks.
 
-    clips: WITH_AND_WITHOUT divides by the same ratio without the clip.
+    clips: with WITH_AND_WITHOUT, the ratio in training with PPO's clip is divided by
+        the same ratio in training without it.
     """
     logs = rows.log_ratio(LATE_ENTROPY, each=each, method=(arm, "grpo"), **clips)
     return logs.map(lambda x: float(np.exp(x)), "exp of the {}")

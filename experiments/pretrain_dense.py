@@ -47,7 +47,7 @@ import numpy as np
 
 from symlab.harness import Arm, Context, figure, panels, plot, rng, stats
 from symlab.harness.claims import Claim, after
-from symlab.harness.estimates import Estimate, estimate, family, where
+from symlab.harness.estimates import Estimate, estimate, family, name_of, where
 from symlab.harness.race import Race, rises
 from symlab.models.moved import MOVES, moved, weights_of
 from symlab.papers import LAU, OPTIMIZERS, RULES, resized
@@ -158,8 +158,8 @@ def _arm(c: Config, study: str, arm: str, embedding_lr, head_lr, seed: int) -> C
 
 
 def grid_of(scale: str) -> list[tuple[str, float, float]]:
-    """Return (arm, rate of the embedding, rate of the head) for each point of the
-    tuning grids.
+    """Return (arm, learning rate of the embedding, learning rate of the head) for each
+    point of the tuning grids at a scale.
     """
     points = []
     for arm, centres in CENTRES[_rates_of(scale)].items():
@@ -213,7 +213,7 @@ def _with_ceiling(row: dict) -> dict:
 
 
 def size(c: Config):
-    """Return the configuration of the decoder."""
+    """Return the configuration (layers, widths, vocabulary) of the decoder of a run."""
     from symlab.models.families import preset
 
     name, sizes = MODELS[c.model]
@@ -221,7 +221,9 @@ def size(c: Config):
 
 
 def optimizer(c: Config) -> dict:
-    """Return the arguments of SymOpt: rules and rates of embedding, head and body."""
+    """Return the arguments of SymOpt: update rules and learning rates of the embedding,
+    of the head and of the hidden matrices.
+    """
     svd = {"method": "svd"} if c.precision == "float64" else {}
     table = dict(ARMS[c.arm])
     table |= svd if table["rule"] == "row_then_spectral" else {}
@@ -255,9 +257,9 @@ def _equivariance(c: Config) -> dict:
 
 
 def follow(c: Config, move: str = "") -> tuple[np.ndarray, dict]:
-    """Return the training losses followed by the validation loss, and the final
-    weights, of a model whose initial weights were moved by a symmetry; '' moves
-    nothing.
+    """Return the losses and the final weights of a model whose initial weights were
+    moved by a symmetry before training. The losses are those of training, then the
+    validation loss. move: the symmetry; '' moves nothing.
     """
     import torch
 
@@ -294,36 +296,57 @@ STILL = 1e-6  # of a row: the mean row of a head that does not move, in float32
 
 
 def loss_error(df):
-    """difference of losses between moved and unmoved run (worst step and move)"""
+    """difference of losses between moved and unmoved run (worst step and move)
+
+    The function returns one number for each row of df: the largest difference over
+    steps and symmetries between a run whose model was moved by a symmetry and a run as
+    it is, in nats. Claims print the line above.
+    """
     return df.loss_errors.map(max)
 
 
 def weight_error(df):
-    """difference between final weights and moved final weights (worst move)"""
+    """difference between final weights and moved final weights (worst move)
+
+    The function returns one number for each row of df: the largest difference, over
+    symmetries, between the final weights of a run from moved weights and those of a run
+    as it is, moved in the same way. Claims print the line above.
+    """
     return df.weight_errors.map(max)
 
 
 def rotation_error(df):
-    """difference of losses between rotated and unmoved run (worst step)"""
+    """difference of losses between rotated and unmoved run (worst step)
+
+    The function returns one number for each row of df: the largest difference over
+    steps between a run whose model had its residual stream rotated and a run as it is,
+    in nats. Claims print the line above.
+    """
     return df.loss_errors.map(lambda errors: errors[ROTATION])
 
 
 def other_error(df):
-    """difference of losses (worst step, all moves but the rotation)"""
+    """difference of losses (worst step, all moves but the rotation)
+
+    The function returns one number for each row of df: as `loss_error`, without the
+    rotation of the residual stream. Claims print the line above.
+    """
     return df.loss_errors.map(lambda errors: np.delete(errors, ROTATION).max())
 
 
 def rises_of(df, arm: str):
-    """Return the rise of an arm's validation loss when both its tuned learning rates
-    are multiplied by a factor: one row per seed, one column per factor.
+    """Return by how much the validation loss of an arm rises when both its learning
+    rates (of embedding and head) are multiplied by a factor: one row per seed, one
+    column per factor.
     """
     moved = where(study="sensitivity", arm=arm)
     return rises(df, moved, COMPARED.where(arm=arm), rate="embedding_lr")
 
 
 def wrong_rates(arm: str, other: str = "") -> Estimate:
-    """Estimate the rise of an arm's validation loss at half or twice both tuned rates,
-    whichever is worse; with `other`, by how much it exceeds that arm's rise.
+    """Estimate the rise of an arm's validation loss when its learning rates of
+    embedding and head are both halved or both doubled, whichever is worse; with
+    `other`, minus the same rise of that arm.
     """
 
     def compute(df):
@@ -339,14 +362,18 @@ def wrong_rates(arm: str, other: str = "") -> Estimate:
 def state_from_half(df):
     """largest deviation from one half, among row_norm and hybrid, of the bytes of
     state of embedding and head over AdamW's
+
+    AdamW has two numbers of state for each weight of embedding and head, the other
+    rules one. Claims print the words above.
     """
     size = COMPARED(df).groupby("arm").vocabulary_state_bytes.first()
     return stats.worst([abs(size[a] / size.adamw - 0.5) for a in CENTRED])
 
 
 def diagonal(df, arm: str) -> dict[float, float]:
-    """Return {factor: rise of the mean loss over that at the rates in use} for the
-    points of the tuning grid at which both rates are about `factor` times those in use.
+    """Return {factor: rise of an arm's mean validation loss} for the points of its
+    tuning grid at which the learning rates of embedding and head are both about
+    `factor` times those in use. The rise is over the loss at the rates in use.
     """
     scores, best = RACE.scores(df).loc[arm], RACE.used(df).loc[arm]
     found = {}
@@ -491,10 +518,13 @@ def final(arm: str, other: str) -> Estimate:
 
 
 def agreeing(rows, error) -> Estimate:
-    """Estimate the fraction of runs whose error is below EQUAL, that of rounding."""
+    """Estimate the fraction of runs whose error is below EQUAL, as errors that are only
+    rounding are. rows: the runs that count; error: a function of the frame, one number
+    for each run.
+    """
     return Estimate(
         lambda df: stats.fraction(error(rows(df)) < EQUAL),
-        f"fraction of runs whose {error.__doc__} is below {EQUAL:g}, where {rows}",
+        f"fraction of runs whose {name_of(error)} is below {EQUAL:g}, where {rows}",
     )
 
 

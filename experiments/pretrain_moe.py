@@ -210,16 +210,16 @@ def optimizer(c: Config) -> dict:
 
 
 def routers(model) -> list:
-    """Return copies of the routers' weights (experts, width), one for each layer."""
+    """Return copies of the weights (experts, width) of each layer's router."""
     return [block.feed.router.weight.detach().clone() for block in model.blocks]
 
 
 def moved(before: list, after: list) -> float:
-    """Return how far the routers' weights R moved: |R_T - R_0| / |R_0|, mean over
-    layers.
+    """Return how far the routers' weights R moved between two times: |R_after -
+    R_before| / |R_before|, averaged over layers.
 
-    before, after: as `routers` returns them. The mean row is subtracted from R first:
-    a shift of all rows is not seen by a softmax.
+    before, after: lists as `routers` returns them. The mean row is subtracted from R
+        first: a shift of all rows is not seen by a softmax.
     """
     from symlab.symopt import centre
 
@@ -246,14 +246,21 @@ def _means(df, column: str):
 
 
 def best_loss(df) -> dict[str, float]:
-    """the step of least validation loss of each rule"""
+    """the step of least validation loss of each rule
+
+    A step is the length by which a router's row moves in one update; it stands for the
+    learning rate. The function returns {rule: step} from means over the seeds of df.
+    Claims print the line above.
+    """
     return _means(df, "val_loss").idxmin(axis=1).to_dict()
 
 
 def least_load(df) -> dict[str, float]:
     """the step of least load CV of each rule within 0.01 nats of AdamW's least loss
 
-    A rule none of whose steps has such a loss gets the step of its least loss.
+    The function returns {rule: step}, as `best_loss` does; the load CV is the standard
+    deviation over the mean of the tokens per expert. A rule none of whose steps has
+    such a loss gets the step of its least loss. Claims print the line above.
     """
     loss, load = _means(df, "val_loss"), _means(df, "load_cv")
     allowed = loss <= loss.loc["adamw"].min() + NATS
@@ -262,8 +269,9 @@ def least_load(df) -> dict[str, float]:
 
 
 def judged(choose) -> Rows:
-    """The rows of the study frontier at the steps that `choose` takes from the rows of
-    the seeds of the other parity: odd seeds choose for even ones, even ones for odd.
+    """Return the selection of rows of the study 'frontier' in which each rule runs at a
+    step that other seeds chose: even seeds at the steps of odd seeds, odd seeds at
+    those of even ones. choose: a function from rows to {rule: step}.
     """
 
     def select(df):
@@ -282,10 +290,12 @@ def at_equal_rates(df):
     """each learning rate of AdamW is matched with nearly the same rate of the other
     rule
 
-    The column `step` is the length of a row's update: the learning rate of row_norm and
-    left_polar, and for AdamW the rate times width^(1/2). At width 64, AdamW's steps of
-    0.025 and 0.08 are the rates 0.0031 and 0.01, which are matched with the rates
-    0.0025 and 0.008 of the other rules.
+    The function returns these rows of df, in which AdamW's `step` is replaced by that
+    of the rules it is matched with. Claims print the words above. The column `step` is
+    the length of a row's update: the learning rate of row_norm and left_polar, and for
+    AdamW the rate times width^(1/2). At width 64, AdamW's steps of 0.025 and 0.08 are
+    the rates 0.0031 and 0.01, which are matched with the rates 0.0025 and 0.008 of the
+    other rules.
     """
     matched = df.step.map(dict(zip(STEPS[2:], STEPS, strict=False)))
     step = df.step.where(df.router != "adamw", matched)
@@ -293,8 +303,9 @@ def at_equal_rates(df):
 
 
 def changes(df, column: str, losses: str, other: str = "none", log: bool = True):
-    """Return by how much a column, or its logarithm, is larger with the auxiliary
-    losses `losses` than with `other`: one row per seed, one column per router rule.
+    """Return by how much a column is larger with the auxiliary losses `losses` than
+    with the auxiliary losses `other`: one row per seed, one column per router rule, at
+    router steps of 0.008. log: whether the logarithms of the column are compared.
     """
     rows = ONE_STEP(df)
     rows = rows.assign(value=np.log(rows[column]) if log else rows[column])
@@ -306,8 +317,9 @@ def changes(df, column: str, losses: str, other: str = "none", log: bool = True)
 
 
 def least_helped(losses: str) -> Estimate:
-    """Estimate the log ratio of the load CV with the auxiliary losses to that without,
-    of the router rule whose load CV they lower least.
+    """Estimate the logarithm of the load CV with the auxiliary losses `losses` over
+    that without any, for the router rule at which they lower it least, chosen within
+    each seed.
     """
     return Estimate(
         lambda df: stats.mean(changes(df, "load_cv", losses).max(axis=1)),
@@ -320,6 +332,9 @@ def least_helped(losses: str) -> Estimate:
 def dearest(df):
     """mean over seeds of the largest rise of val_loss that any auxiliary loss causes
     under any rule, at step 0.008
+
+    Auxiliary losses are those that balance the load of experts; rules are those that
+    update the router, whose rows move by 0.008 per step. Claims print the words above.
     """
     costs = [changes(df, "val_loss", n, log=False).max(axis=1) for n in ADDED]
     return stats.mean(np.max(costs, axis=0))
@@ -329,6 +344,9 @@ def dearest(df):
 def centred_z_loss(df):
     """mean over seeds of the smallest log ratio, among centred rules, of z_loss with
     the z-loss over z_loss without it, both with the load-balancing loss
+
+    The z-loss is the mean square of the router's log-sum-exp of logits; centred rules
+    are all but AdamW. Claims print the words above.
     """
     change = changes(df, "z_loss", "balance and z", other="balance")
     return stats.mean(change.drop(columns="adamw").min(axis=1))
@@ -338,6 +356,10 @@ def centred_z_loss(df):
 def steadiness(df):
     """mean over seeds of the log ratio of mean_logit_drift to the frozen router's, of
     the step of row_norm or left_polar at which it is largest in size
+
+    The drift is the root mean square of the router's mean logit over experts; a step is
+    the length by which a row of the router moves in one update. Claims print the words
+    above.
     """
     drifts = FRONTIER(df).set_index(["seed", "router", "step"]).mean_logit_drift
     logs = np.log(drifts.unstack(["router", "step"]))

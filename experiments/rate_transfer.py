@@ -120,7 +120,9 @@ def sweep(scale: str) -> list[Config]:
 
 
 def rates(arm: str, width: int) -> list[float]:
-    """Return the learning rates of an arm at a width: all powers of two of its grid."""
+    """Return the learning rates of an arm at a width: the powers of two from the lower
+    to the upper end of its grid.
+    """
     first, last, fall = GRIDS[arm]
     down = round(fall * np.log2(width / BASE))
     return [2.0**k for k in range(first - down, max(last - down, KEPT) + 1)]
@@ -158,7 +160,9 @@ def run(configs: list[Config]) -> list[dict]:
 
 
 def groups(c: Config, p: dict) -> list[dict]:
-    """Return SymOpt's groups: embedding and positions, hidden matrices, head."""
+    """Return the parameter groups of SymOpt, with rule and learning rate: embedding and
+    positions, hidden matrices, head. p: the parameters by name.
+    """
     from symlab.models.wide_decoder import HIDDEN, INPUTS
 
     wider = c.width / BASE
@@ -223,7 +227,8 @@ def draw_adamw(df, ax):
 @figure("symopt8", "mid", title="muP's embedding only: still falls")
 def draw_embedding(df, ax):
     """Validation loss against the learning rate for each width D, under AdamW with one
-    part of muP: the embedding has D/32 times the rate.
+    part of muP: the learning rate of the embedding is D/32 times that of the other
+    weights, which is on the axis.
     """
     _curves(df, ax, "embedding")
 
@@ -231,34 +236,38 @@ def draw_embedding(df, ax):
 @figure("symopt8", "right", title="muP's head only: still falls")
 def draw_small_head(df, ax):
     """Validation loss against the learning rate for each width D, under AdamW with one
-    part of muP: the head starts as small as in muP.
+    part of muP: the head's initial weights have the variance that muP gives them,
+    32/D^2 in place of 1/D.
     """
     _curves(df, ax, "head")
 
 
 @figure("symopt8", "left", row=1, title="All of muP: best rate stays")
 def draw_mup(df, ax):
-    """Validation loss against the learning rate for each width D, under AdamW in muP:
-    hidden matrices and head have 32/D times that rate, and the head starts small.
+    """Validation loss against the learning rate of the embedding for each width D,
+    under AdamW in muP: hidden matrices and head have 32/D times that rate, and the
+    head's initial weights have the variance 32/D^2 in place of 1/D.
     """
     _curves(df, ax, "mup")
 
 
 @figure("symopt8", "mid", row=1, title="Polar, none: within an octave")
 def draw_none(df, ax):
-    """Validation loss against the learning rate of the hidden matrices for each width D
-    (colours as in (a)), if their updates are unscaled polar factors (none); the scales
-    muon and scion are in (g) to (i).
+    """Validation loss against the learning rate of the hidden matrices for each width
+    D, if their updates are polar factors without a scale ('none'). The colours of the
+    widths are those of the panel for AdamW with one rate. The scales 'muon' and 'scion'
+    have no such panel: only their drift, cost and gain are drawn.
     """
     _curves(df, ax, "none")
 
 
 @figure("symopt8", "right", row=1, title="Polar, rms: falls, amount unclear")
 def draw_rms(df, ax):
-    """Validation loss against the learning rate of the hidden matrices for each width D
-    (colours as in (a)), if their updates are polar factors times 0.2 D^(1/2) (rms). The
-    best rate is expected to fall by 1.5 octaves; the interval in (g) has room for half
-    and for twice that.
+    """Validation loss against the learning rate of the hidden matrices for each width
+    D, if their updates are polar factors times 0.2 D^(1/2) ('rms'). The colours of the
+    widths are those of the panel for AdamW with one rate. The best rate is expected to
+    fall by 1.5 octaves from the least width to the largest; the measured drift's
+    interval has room for half and for twice that.
     """
     _curves(df, ax, "rms")
 
@@ -299,9 +308,9 @@ def draw_drift(df, ax):
 @figure("symopt8", "mid", row=2, title="Cost of the least D's best rate")
 def draw_cost(df, ax):
     """Validation loss at the largest width with the learning rate of the grid that is
-    best at the least width, minus the loss with the rate that is best at the largest.
-    Line: 0.01 nats. The axis is logarithmic right of the break; at 0 both rates are the
-    same.
+    best at the least width, minus the loss with the rate that is best at the largest
+    width, by parametrisation. Line: 0.01 nats. The axis is logarithmic right of the
+    break; at 0 both rates are the same.
     """
     _forest(df, ax, cost_of_keeping)
     panels.reference(ax, x=NATS.size)
@@ -314,7 +323,8 @@ def draw_cost(df, ax):
 @figure("symopt8", "right", row=2, title="Gain at the largest D")
 def draw_gain(df, ax):
     """Validation loss of AdamW with one rate for all weights minus that of each other
-    parametrisation, at the largest width, each at its best rate. Line: half of muP's.
+    parametrisation, at the largest width, each at its best rate. Line: half of the gain
+    of muP.
     """
     _forest(df, ax, lambda arm: gain(arm, "adamw"))
     for half in _found(gain("mup", "adamw"), df):

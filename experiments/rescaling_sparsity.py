@@ -167,11 +167,12 @@ def _row(c: Config, w, mse: float, teacher, diverged_at: int) -> dict:
 
 
 def product_step(state, inputs, constants):
-    """Return the next u and v after an SGD step on (u*v.x - y)^2 of L runs side by side
-    (lanes), and u*v.x (L, 1), for compiled.Steps.
+    """Return the next u and v (L, D) after a step of SGD on (u*v.x - y)^2, and the
+    prediction u*v.x (L, 1), in the form that compiled.Steps takes. L: runs side by side
+    (lanes), S: seeds.
 
     u, v: (L, D); x: (S, D); y: (L, 1); index: (L,), the row of x for each lane; rate:
-    (L, 1), twice the learning rate.
+        (L, 1), twice the learning rate.
     """
     (u, v), (x, y), (index, rate) = state, inputs, constants
     x = x.index_select(0, index)  # six times faster than indexing with []
@@ -182,8 +183,8 @@ def product_step(state, inputs, constants):
 
 
 def plain_step(state, inputs, constants):
-    """Return the next w (L, D) after an SGD step on (w.x - y)^2 of all lanes, and w.x
-    (L, 1), with inputs and constants as `product_step` has them.
+    """Return the next w (L, D) after a step of SGD on (w.x - y)^2 in L runs, and the
+    prediction w.x (L, 1), with inputs and constants as `product_step` has them.
     """
     (w,), (x, y), (index, rate) = state, inputs, constants
     x = x.index_select(0, index)
@@ -195,11 +196,13 @@ def plain_step(state, inputs, constants):
 
 
 def exponent(lr: float, mse: float, teacher: np.ndarray, nodes: int = 80) -> np.ndarray:
-    """Return the Lyapunov exponent per step of u+v near u=v=0, for |w*| = teacher (W,).
+    """Return the Lyapunov exponent per step of u+v near u=v=0, (W,), under SGD with
+    batch 1 on (u*v.x - y)^2; where it is negative, u and v fall to zero. teacher: (W,),
+    |w*| of the true weights; mse: the mean square of the rest of the residual.
 
-    E log|1 + 2 lr (|w*| x^2 + rho x)| over x ~ N(0, 1) and the rest of the residual,
-    rho ~ N(0, mse), by Gauss-Hermite quadrature. Negative: the mirror attracts.
-    Derivation: u <- u - 2 lr r x v and v <- v - 2 lr r x u with r = rho - w* x.
+    It is E log|1 + 2 lr (|w*| x^2 + rho x)| over x ~ N(0, 1) and the rest of the
+    residual, rho ~ N(0, mse), by Gauss-Hermite quadrature. Derivation: u <- u - 2 lr r
+    x v and v <- v - 2 lr r x u with r = rho - w* x.
     """
     z, weight = _gauss(nodes)
     x, rho = z[:, None], np.sqrt(mse) * z[None, :]
@@ -216,7 +219,10 @@ def _gauss(nodes: int):
 
 
 def critical_teacher(lr: float, mse: float) -> float:
-    """Return the |w*| below which a weight falls to zero: the root of the exponent."""
+    """Return the true weight |w*| below which SGD brings u*v to zero: the root of
+    `exponent` in |w*|. lr, mse: the learning rate and the mean square of the rest of
+    the residual.
+    """
     from scipy.optimize import brentq
 
     def at(w):

@@ -15,11 +15,11 @@ has the symmetry removed. Rates, batch, noise and rank threshold are ours. Two s
          minimum is known: singular values max(s_i - weight_decay, 0), as the least of
          (wd/2)(|U|^2 + |W|^2) under U W = A is wd times the nuclear norm of A.
 
-Rank counts singular values above 1e-6 of the largest; 1e-2 is reported, too, where even
-the residual run looks deficient. M has entries 2 N(0, 1/d): singular values fill
-[0, 4]. Expected: rank falls from about 132 to 96 over sigma 0..4, the residual stays at
-200, and the rank under decay is the number of s_i > weight_decay exactly. Without decay
-it falls from 200 to about 160.
+Rank counts singular values above 1e-6 of the largest; the number above 1e-2 is
+reported, too, by which even the residual model lacks rank. M has entries 2 N(0, 1/d):
+singular values fill [0, 4]. Expected: rank falls from about 132 to 96 over sigma 0..4,
+the residual stays at 200, and the rank under decay is the number of s_i > weight_decay
+exactly. Without decay it falls from 200 to about 160.
 weight_decay is PyTorch's (wd/2)*|theta|^2, half of it the paper's gamma.
 Cost on one core: smoke 5 s, quick 6 min, paper 1 h.
 """
@@ -88,19 +88,20 @@ def target(c: Config) -> np.ndarray:
 
 
 def theory(c: Config, margin: float = 0.0) -> int:
-    """Return the rank of the minimum: how many singular values of M exceed the decay.
-
-    margin: singular values of M that lie this far below the decay count as well.
+    """Return the rank of the minimum with weight decay: the number of singular values
+    of M that exceed the weight decay. margin: singular values that lie this far below
+    it count as well.
     """
     s = np.linalg.svd(target(c), compute_uv=False)
     return int(np.sum(s > c.weight_decay - margin))
 
 
 def resolution(c: Config) -> float:
-    """Return how far below the decay a singular value must lie to vanish by the end.
+    """Return how far below the weight decay a singular value of M must lie, if it is to
+    vanish from the product U W by the end of the run.
 
-    A direction with s = decay - m shrinks in U W as exp(-2 m t) in gradient-flow time
-    t = steps*lr/(1-momentum); it must fall to RANK.
+    A direction with singular value weight_decay - m shrinks in U W as exp(-2 m t) in
+    gradient-flow time t = steps*lr/(1-momentum); it must fall to RANK.
     """
     return -np.log(RANK) / (2 * c.steps * c.lr / (1 - c.momentum))
 

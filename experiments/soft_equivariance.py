@@ -5,13 +5,13 @@ Symmetries", ICML 2023 (arXiv 2306.00356): a penalty lambda_g R_g for each group
 R_g = |(1 - P_g) W|^2/2 and P_g the projection onto equivariant weights. Training and
 tuning are those of the released code (train_softemlp_checkpoint.py, commit 156cf90):
 8000 epochs of Adam at 1e-3, and once, at epoch 2000, lambda_g is divided by the square
-of R_g/min_h R_h, with R noted since 50 epochs whenever one of its entries is at its
-lowest. lambda starts at 100 (task inertia), 0.01 or 0.2 there, and at 0.01, 1 and 100
-here. Their learning rate follows a cosine schedule; here it is constant, and the batch
-is full. The task is ours, so that all is known in closed form: linear regression on 24
-places of a torus, 4 x 3 x 2, with cyclic shifts along each axis as groups. The true map
-is an equivariant one plus, for each group, eps_g times a part of the same norm that
-violates this group alone.
+of R_g/min_h R_h; R is taken from the last one of the 50 epochs before at which one of
+its entries was at a new lowest value. lambda starts at 100 (task inertia), 0.01 or 0.2
+there, and at 0.01, 1 and 100 here. Their learning rate follows a cosine schedule; here
+it is constant, and the batch is full. The task is ours, so that all is known in closed
+form: linear regression on 24 places of a torus, 4 x 3 x 2, with cyclic shifts along
+each axis as groups. The true map is an equivariant one plus, for each group, eps_g
+times a part of the same norm that violates this group alone.
 
 Derived here: the tuned lambda_g is the start over (R_g/min R)^2 of the ridge solution
 with equal penalties. In eps_g it would fall as eps_g^-4 if R_g were proportional to
@@ -87,7 +87,9 @@ def sweep(scale: str) -> list[Config]:
 
 
 def problem(c: Config) -> tuple[np.ndarray, ...]:
-    """Return the true map (24, 24), X (n, 24) and Y (n, 24), in float64."""
+    """Return the true linear map (24, 24), the inputs X (n, 24) and the noisy targets Y
+    (n, 24) of one regression, in float64.
+    """
     drawn = rng.stream(c.seed, "map").normal(size=(4, WIDTH, WIDTH))
     parts = [torus.symmetric(drawn[0], SHAPE)]
     parts += [torus.violating_only(drawn[1 + a], SHAPE, a) for a in range(3)]

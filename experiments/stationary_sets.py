@@ -21,9 +21,9 @@ mean zero, so the full loss keeps its symmetry, and only its samples lose it. St
   final  GD from random starts against gamma. gamma = 1 is left out, because the
          approach is algebraic there.
 
-Expected: the distance from u = -+w is exactly 0, because both entries are rounded
-alike; that from a line at an angle is about 1e-15; with broken samples it is of the
-size of the path itself.
+Expected: runs keep at a distance of exactly 0 from u = -+w, because both entries are
+rounded alike, and of about 1e-15 from a line at an angle; with broken samples the
+distance is of the size of the path itself.
 Cost on one core: smoke 1 s, quick 3 s, paper 20 s.
 """
 
@@ -90,7 +90,10 @@ def sweep(scale: str) -> list[Config]:
 
 
 def loss_of(kind: str, theta, sample=1.0):
-    """Return the loss of theta (..., 2), numpy or torch; `sample` is y or a scale."""
+    """Return the loss (...) of points theta (..., 2), numpy or torch. For the kind
+    'product' theta is (w, u) and the loss (w u - sample)^2; for 'ring' theta is t and
+    the loss sample*(|t|^4 - |t|^2).
+    """
     if kind == "product":
         return (theta[..., 0] * theta[..., 1] - sample) ** 2
     square = theta[..., 0] ** 2 + theta[..., 1] ** 2
@@ -98,7 +101,9 @@ def loss_of(kind: str, theta, sample=1.0):
 
 
 def gradient(kind: str, theta, sample=1.0):
-    """Return the gradient (..., 2) of a sample's loss at theta (..., 2)."""
+    """Return the gradient (..., 2) of `loss_of` for the same kind and sample at points
+    theta (..., 2).
+    """
     x, y = theta[..., 0], theta[..., 1]
     if kind == "product":
         g = 2 * (x * y - sample)
@@ -108,14 +113,16 @@ def gradient(kind: str, theta, sample=1.0):
 
 
 def minimum(kind: str, gamma):
-    """Return u w (loss 'product') or |t|^2 ('ring') at the minimum of the loss plus
-    gamma |theta|^2.
+    """Return u w (kind 'product') or |t|^2 (kind 'ring') at the minimum of the loss
+    plus gamma |theta|^2, in closed form. gamma: a number or an array.
     """
     return np.maximum(0, 1 - gamma) / (1 if kind == "product" else 2)
 
 
 def value(kind: str, theta):
-    """Return u w (product) or |t|^2 (ring) of theta (..., 2)."""
+    """Return u w (kind 'product', theta = (w, u)) or |t|^2 (kind 'ring', theta = t) of
+    points theta (..., 2).
+    """
     return theta.prod(-1) if kind == "product" else (theta**2).sum(-1)
 
 

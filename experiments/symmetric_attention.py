@@ -110,7 +110,9 @@ def run(configs: list[Config]) -> list[dict]:
 
 
 def shape_of(c: Config, n_symbols: int):
-    """Return the sizes of the transformer; n_symbols: characters of the text."""
+    """Return the sizes of the transformer of a run. n_symbols: the number of different
+    characters of the text.
+    """
     from symlab.models.symmetric_attention import Shape
 
     sizes = {"form": c.form, "width": c.width, "head_width": c.width // 4,
@@ -218,9 +220,9 @@ def draw_text(df, ax):
 @figure("attention1", "mid", title="On digits, symmetric is unresolved")
 def draw_digits(df, ax):
     """Test accuracy on digits minus that of full attention (scores by W_Q^T W_K of rank
-    8), paired by seed, for four other forms of the matrix of attention scores; the grey
-    band is the margin of equivalence, 0.02, which two intervals of symmetric scores
-    leave at the lower end.
+    8), paired by seed, for four other forms of the matrix of attention scores. In the
+    grey band, the margin of 0.02, differences count as none; the intervals of two forms
+    with symmetric scores reach below it.
     """
     _differences(df, ax, DIGITS, "accuracy")
     ax.set(xlabel="accuracy minus full attention's")

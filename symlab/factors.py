@@ -43,10 +43,10 @@ def descend(f, g, loss, lr, steps: int, every: int, beta2, trigger: float) -> De
     lr: (L,), the learning rate of each run.
     steps: the number of steps.
     every: the number of steps between two records of the error.
-    beta2: (L,), the value beta^2 with which `rebalanced` sets the size of F against
-        that of G; 0 for never.
-    trigger: a run is re-balanced at the first record at which its loss is below this
-        number.
+    beta2: (L,), the value to which re-balancing sets all squared singular values of F,
+        see `rebalanced`; 0 if the run is never re-balanced.
+    trigger: a run is re-balanced once, at the first record at which its loss is below
+        this number.
 
     A step changes F^T F - G^T G by exactly lr^2 (G^T R^T R G - F^T R R^T F), with R the
     weighted residual.

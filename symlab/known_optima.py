@@ -58,7 +58,10 @@ def _haar(draws, k: int) -> np.ndarray:
 
 
 class Sensing:
-    """Matrix sensing: the loss |A vec W - y|^2 / 2N, divided by its value at W = 0."""
+    """Matrix sensing: find W* from N linear measurements y_k = <A_k, W*>. The loss is
+    |A vec W - y|^2 / 2N, where the rows of A are the A_k; `measure` reports it divided
+    by its value at W = 0.
+    """
 
     def __init__(self, configs: list):
         self.dtype = torch.float64
@@ -107,8 +110,9 @@ def _distances(w, truth, gram) -> dict:
 
 @dataclass(frozen=True)
 class Tokens:
-    """The true model of next-token prediction: token i occurs with `frequency`, and the
-    next token has the log probabilities log_softmax(E_i H^T).
+    """The true model of next-token prediction: token i occurs with `frequency`, and
+    after it the next token has the log probabilities log_softmax(E_i H^T), for V tokens
+    and D dimensions.
     """
 
     frequency: np.ndarray  # (V,)
@@ -123,8 +127,9 @@ class Tokens:
 
 
 def tokens(c) -> Tokens:
-    """Return the true model of a config: the logit of token j after token i is log pi_j
-    + x_i.y_j, with the frequency pi_j, written as E H^T without a bias.
+    """Return the true model of a config: token j follows token i with the logit log
+    pi_j + x_i.y_j, where pi_j is the frequency of j and x_i, y_j are random vectors. It
+    is written as E_i.H_j, without a bias.
     """
     draws = rng.stream(c.seed, c.study)
     v, d = c.rows, c.columns
@@ -141,8 +146,8 @@ def tokens(c) -> Tokens:
 
 
 def drawn(c, truth: Tokens) -> tuple[np.ndarray, np.ndarray]:
-    """Return the tokens and the labels, the next tokens, of every step, each (steps,
-    B), drawn from the true model.
+    """Return the tokens and the labels (the tokens that follow them) of every training
+    step, each (steps, B), drawn from the true model.
     """
     draws = rng.stream(c.seed, "tokens")
     u = draws.random((2, c.steps, c.batch))

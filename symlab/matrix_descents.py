@@ -119,7 +119,9 @@ def update(rule: str, average: float, like: Tensor):
 
 
 class Momentum:
-    """The direction of an average (EMA) of gradients, or of Nesterov's look ahead."""
+    """An update rule: a direction, computed from an average (EMA) of gradients or from
+    Nesterov's look ahead.
+    """
 
     def __init__(self, direction, beta: float, like: Tensor, nesterov: bool = False):
         self.direction, self.beta, self.nesterov = direction, beta, nesterov

@@ -32,10 +32,11 @@ def features(x: np.ndarray, w: np.ndarray) -> np.ndarray:
 
 
 def descend(kernels, targets, orders, lr) -> tuple[np.ndarray, np.ndarray]:
-    """Return averages of the coefficients of SGD from zero with constant steps.
+    """Return averages of the coefficients a of SGD with constant steps, which begins at
+    zero and keeps the weights w = Phi^T a.
 
-    kernels: Phi Phi^T (L, N, N) of L runs.
-    targets: (L, N, C).
+    kernels: Phi Phi^T (L, N, N) of L runs, with N samples each.
+    targets: (L, N, C), the C targets of each sample.
     orders: the sample of each step, (L, T) with T = passes * N, in passes over all
         samples.
     lr: (L,), the learning rate of each run.

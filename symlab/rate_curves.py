@@ -112,12 +112,14 @@ def gain(arm: str, other: str) -> Estimate:
 
 
 def share_of_gain(share: float, arm: str, of: str, other: str) -> Estimate:
-    """Return an estimate of the gain of `arm` over `other` minus a share of that of
-    `of`.
+    """Return an estimate of the gain of one arm minus a share of another arm's gain.
 
-    share: the fraction of the gain of the arm `of` over `other` that is subtracted.
-        Gains are those of the function `gain`; a positive value says that `arm` has
-        more than this share of the gain of `of`.
+    share: the fraction of the other arm's gain that is subtracted.
+    arm, of: the arm, and the other arm.
+    other: the arm over which both gain.
+
+    Gains are those of the function `gain`. A positive value says that `arm` has more
+    than this share of the gain of `of`.
     """
     return _signed(
         lambda df: _gains(df, arm, other) - share * _gains(df, of, other),
@@ -129,7 +131,11 @@ def share_of_gain(share: float, arm: str, of: str, other: str) -> Estimate:
 
 @estimate
 def at_edge(df):
-    """1 if a seed's least loss is at an end of a grid of rates, else 0"""
+    """1 if a seed's least loss is at an end of a grid of rates, else 0
+
+    The function returns the largest of these numbers over the seeds of df, an interval
+    as `stats.worst` gives it. Claims print the line above.
+    """
     found = [
         race.at_edge(rows, ("arm", "width"), ("lr",), "loss").lr.max()
         for _, rows in df.groupby("seed")

@@ -15,8 +15,13 @@ OWN = where(study="own")
 
 
 def spread(arm: str, study: str) -> Estimate:
-    """Estimate the largest minus the smallest final validation loss of an optimizer
-    over the four ways to write its first product B A.
+    """Estimate the range (largest minus smallest) of an optimizer's final validation
+    loss over four starts: balanced factors of one product B A, and three other ways to
+    write it.
+
+    arm: the optimizer.
+    study: 'own', each start at its best learning rate; 'kept', all at that of
+        'balanced'.
     """
 
     def compute(df):
@@ -31,8 +36,13 @@ def spread(arm: str, study: str) -> Estimate:
 
 
 def penalty(arm: str, study: str) -> Estimate:
-    """Estimate the final validation loss from rewritten factors minus that from
-    balanced ones, averaged over the three ways to rewrite them.
+    """Estimate an optimizer's final validation loss from rewritten factors minus that
+    from balanced factors of the same product, averaged over the three ways to rewrite
+    them.
+
+    arm: the optimizer.
+    study: 'own', each start at its best learning rate; 'kept', all at that of
+        'balanced'.
     """
 
     def beside(df):
@@ -47,8 +57,11 @@ def penalty(arm: str, study: str) -> Estimate:
 
 
 def against(arm: str, other: str, start: str) -> Estimate:
-    """Estimate the final validation loss of `arm` minus that of `other`, each at its
-    best learning rate from this start; 'rescaled': averaged over the rewritten starts.
+    """Estimate the final validation loss of `arm` minus that of `other` from one start,
+    each at its best learning rate from there.
+
+    arm, other: two optimizers.
+    start: the factors at the start; 'rescaled' averages over the rewritten starts.
     """
     several = start == "rescaled"
     rows = OWN.where(start=MOVED if several else start)

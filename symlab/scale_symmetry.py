@@ -134,9 +134,11 @@ class Laws:
 
     @property
     def derived(self):
-        """Return |w|^2 (L, R) of each row by equation 17 with independent gradients.
+        """Return |w|^2 (L, R) of each row by equation 17 of arXiv 2105.02716, if
+        gradients of successive steps are taken as independent.
 
-        See `derived` of the module for the factor that this assumption changes.
+        The function `derived` gives the factor that this assumption puts in place of
+        the paper's.
         """
         return self._n2["derived"].sqrt()
 

@@ -1,6 +1,5 @@
-"""The learning-rate schedule of every training: warm-up, constant, linear decay to
-zero.
-"""
+"""The learning-rate schedule of all trainings here: linear warm-up, constant, linear
+decay to zero."""
 
 
 def schedule(step: int, steps: int, decay: float, warmup: float = 0.0) -> float:

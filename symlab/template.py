@@ -41,8 +41,8 @@ def sweep(scale: str) -> list[Config]:
 
 
 def run(configs: list[Config]) -> list[dict]:
-    """Return one row per config, in order: scalars and 1-D lists. No globals; files in
-    DATA.
+    """Return one row per config, in order: a dict of scalars and 1-D lists. Keep no
+    state in globals; list the files that are read in DATA.
 
     Columns:
         spread: standard deviation of the samples of a run; `symlab.columns` reads this.
@@ -59,7 +59,9 @@ MEASURED = Arm("measured", plot.BLUE, line="none")  # markers; without `line` a 
 
 @figure("template")
 def draw(df, ax):
-    """Standard deviation of the samples against sigma; dashed, the definition."""
+    """Standard deviation of the samples against sigma; dashed, the line on which both
+    are equal.
+    """
     panels.curve(ax, df, "sigma", "spread", MEASURED)
     sigma = sorted(df.sigma.unique())
     plot.theory(ax, sigma, sigma)

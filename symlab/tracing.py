@@ -17,7 +17,9 @@ from torch.utils._pytree import tree_leaves
 
 
 class Mode(TorchDispatchMode):
-    """A torch dispatch mode that does not load torch's compiler (90 MB, a second)."""
+    """A torch dispatch mode whose use does not load torch's compiler, which would take
+    90 MB of memory and a second.
+    """
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:

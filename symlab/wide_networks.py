@@ -65,7 +65,8 @@ def moments(regime: str, k: int, ones) -> tuple[np.ndarray, np.ndarray, np.ndarr
 
 
 def log_error(nets, regime: str, k: int, ones) -> np.ndarray:
-    """Return log P that the mean output of several wide networks errs at an input.
+    """Return the logarithm of the probability that the mean output of some wide
+    networks is wrong at an input.
 
     nets: the number of networks in the mean.
     regime, k, ones: as for `moments`; `nets` and `ones` are broadcast.
