@@ -82,8 +82,8 @@ class Child:
 
     @property
     def alive(self) -> bool:
-        """Whether the process is running and was started by this process (not before a
-        fork).
+        """Whether the process is running and was started by the present process, not by
+        one of which the present process is a fork.
         """
         return self.owner == os.getpid() and self.process.poll() is None
 
@@ -126,7 +126,10 @@ class Child:
         return (DIED if gone else LATE), []
 
     def wait_s(self) -> float:
-        """Return for how many seconds this child need not be looked at."""
+        """Return the seconds after which `ended` should be called again.
+
+        They are at most LOOK, and end at the timeout of the call of `run` under way.
+        """
         left = LOOK if self._deadline is None else self._deadline - monotonic()
         return min(max(left, 0.0), LOOK)
 

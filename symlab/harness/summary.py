@@ -240,7 +240,10 @@ def _fresh_seeds(confirmed: pd.DataFrame) -> dict[tuple[str, str, str], str]:
 
 
 def shown(board: pd.DataFrame) -> pd.DataFrame:
-    """Return the scoreboard for readers: a frame with few columns of text."""
+    """Return the scoreboard for readers: a frame with few columns of text.
+
+    board: the frame that `scoreboard` returned.
+    """
     if board.empty:
         return board
     texts = pd.DataFrame({

@@ -158,8 +158,8 @@ def judged(df: pd.DataFrame, rate: str = "") -> pd.DataFrame:
 
 
 def share_decided(rate: str) -> Estimate:
-    """Return the estimate of the fraction of records significantly better than the
-    previous.
+    """Return the estimate of the fraction of records that are significantly better than
+    the record before them.
 
     rate: as for `gain`.
     """
