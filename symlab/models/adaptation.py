@@ -142,8 +142,8 @@ def adapt(
         `settings`; rates fall linearly to 0 over the last 40 % of the steps.
     steps: the number of steps.
     stream: the name of the stream of random numbers that draws batches.
-    watch: a function that is given the products B A, {stack: (L, S, m, n)}, after each
-        step.
+    watch: a function that is given the products B A after each step, {stack: (L, S, m,
+        n)} for stacks of S matrices with m outputs and n inputs.
     """
     kind = starts[0][STACKS[0]][0].dtype
     p = {name: w.to(kind) for name, w in p.items()}

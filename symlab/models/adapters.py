@@ -29,8 +29,9 @@ STACKS = ("square", "up", "down")
 
 
 def sites(shape: Shape) -> dict[str, tuple[int, int, int]]:
-    """Return {stack: (S, m, n)}: its number of matrices, their outputs and their
-    inputs.
+    """Return {stack: (S, m, n)}: S matrices with m outputs and n inputs are in a stack.
+
+    shape: the transformer's sizes.
     """
     d, layers = shape.width, shape.layers
     return {
@@ -62,17 +63,24 @@ def cast(factors: Factors, precision: str) -> Factors:
 
 
 def products(factors: Factors) -> dict[str, Tensor]:
-    """Return the product B A of every matrix, {stack: (..., S, m, n)}."""
+    """Return the product B A of every matrix, {stack: (..., S, m, n)}.
+
+    factors: {stack: (B, A)}, (..., S, m, r) and (..., S, r, n), for stacks of S
+        matrices with m outputs and n inputs.
+    """
     return {name: b @ a for name, (b, a) in factors.items()}
 
 
 def apart(
     one: Sequence[dict[str, Tensor]], other: Sequence[dict[str, Tensor]]
 ) -> np.ndarray:
-    """Return how far the products of two runs are from each other, (L, T): the largest
-    of the differences of their matrices over the norms of the other run's.
+    """Return how far the products of L runs are from those of L others, (L, T).
 
-    one, other: the products (L, S, m, n) after each of T steps.
+    one, other: the products of the runs after each of T steps, {stack: (L, S, m, n)}
+        for stacks of S matrices.
+
+    An entry is the largest |W - W'| / |W'| in the Frobenius norm over all matrices of
+    the two runs, with W of `one` and W' of `other`.
     """
     gaps = []
     for ours, theirs in zip(one, other, strict=True):
@@ -85,11 +93,13 @@ def apart(
 
 
 def forward(p: dict[str, Tensor], factors: Factors, x: Tensor, shape: Shape) -> Tensor:
-    """Return the logits (L, B, T, V) of the transformer with B A added to its matrices.
+    """Return the logits (L, B, T, V) of L transformers with B A added to their
+    matrices.
 
-    p: the frozen parameters, without an axis L.
-    factors: those of L runs, with a leading axis L.
-    x: character indices (B, T), the same for all runs.
+    p: the frozen parameters, without an axis L, as all runs share them.
+    factors: {stack: (B, A)} of L runs, with a leading axis L.
+    x: character indices (B, T), B sequences of T of V characters, the same for all
+        runs.
     shape: the transformer's sizes.
     """
     w = {k: v.mT for k, v in products(factors).items()}  # tokens are rows: y = x W^T

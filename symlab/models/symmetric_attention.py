@@ -80,7 +80,8 @@ class Shape:
 
 
 def initial(shape: Shape, draws: np.random.Generator) -> dict[str, Tensor]:
-    """Return float32 parameters by name, without an axis L.
+    """Return random float32 parameters of one transformer by name, without an axis L of
+    runs.
 
     shape: the sizes. draws: the source of random numbers.
 
@@ -108,11 +109,11 @@ def initial(shape: Shape, draws: np.random.Generator) -> dict[str, Tensor]:
 
 
 def forward(p: dict[str, Tensor], x: Tensor, shape: Shape) -> Tensor:
-    """Return outputs (L, B, T, V) for tokens x.
+    """Return the outputs (L, B, T, V) of L transformers for B sequences of T tokens.
 
-    p: parameters with a leading axis L.
+    p: parameters by name, with a leading axis L.
     x: integers (L, B, T), or vectors (L, B, T, I) with I inputs.
-    shape: the sizes.
+    shape: the sizes; it has V outputs.
     """
     lanes, b, t = x.shape[:3]
     if x.is_floating_point():
@@ -154,8 +155,10 @@ def _signs(shape: Shape) -> Tensor:
 
 
 def products(p: dict[str, Tensor], shape: Shape) -> Tensor:
-    """Return the score matrices A of every run, layer and head, (L, layers, H, D,
-    D).
+    """Return the score matrices A of every run, layer and head, (L, layers, H, D, D).
+
+    p: parameters by name, with a leading axis of L runs. shape: the sizes: H heads,
+        width D.
     """
     w = p["scores"].unflatten(-1, (shape.heads, shape.rank))  # (L, 1 or 2, n, D, H, E)
     q, k = w[:, 0], w[:, -1]
