@@ -120,8 +120,11 @@ def in_precision(success, r, dtype):
 
 
 def threshold(success) -> float | None:
-    """Return the least reward of a success as a float, None where success is anything
-    but a number.
+    """Return a success threshold as a float, or None if success is not given by a
+    threshold.
+
+    success: which rollouts succeed, as in `advantages`; a number is the least reward of
+        a success.
     """
     success = _number(success)
     return float(success) if _is_real(success) else None

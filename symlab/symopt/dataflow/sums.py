@@ -1,7 +1,7 @@
-"""Which parameters reach a product as terms of a sum with a constant or another weight.
+"""Find which parameters reach a product in a sum with a constant or another weight.
 
-In W + C the symmetry is that of the sum: for a constant C a rotation of W is none, and
-weight decay pulls W to 0, the sum to C.
+If a model multiplies by W + C, a symmetry acts on the sum: for a constant C, a rotation
+of W is no symmetry, and weight decay pulls W to 0, that is the sum to C.
 """
 
 from torch import Tensor
