@@ -132,9 +132,11 @@ def tensors(arrays: dict, device) -> dict:
 
 
 def mask_of(task, completions: np.ndarray, device):
-    """Return booleans (N, T): whether a token of completions (N, T) counts.
+    """Return booleans (N, T): whether each token of N completions (N, T) counts.
 
-    The tokens up to and including the stop count.
+    Tokens up to and including the task's stop token count, or all if it has none.
+
+    task: a task of `symlab.rlvr.tasks`. device: the torch device of the result.
     """
     import torch
 
