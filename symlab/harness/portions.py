@@ -28,7 +28,13 @@ class Portion:
     """One entry of portions.toml: an experiment with a condition on its runs, or a
     command.
 
-    The fields of an entry have the names of the fields here.
+    name, why: its name, and a sentence on what it shows.
+    experiment, only: the name of an experiment, and a condition on the fields of its
+        configs; '' for a command, and for all configs.
+    command: arguments of Python, such as ("benchmarks/bench_symopt.py",).
+    options: {scale: more arguments}; the portion exists at these scales only.
+    resumes: whether the command itself continues where SIGTERM stopped it.
+    needs: files or folders under SYMLAB_DATA, one of which must exist at scale 'paper'.
     """
 
     name: str

@@ -513,9 +513,10 @@ def hard(
     """Return gamma A / sqrt(p) for rewards (B, G), which favours groups with a low
     success rate p (experiment II of arXiv 2602.05548).
 
-    A: the advantages of `base`, 'grpo' or 'dr_grpo'; groups with p = 0 or 1 get gamma
-        A. With 'grpo' the sum of |A| / sqrt(p) over a group falls with p. std: as in
-        `grpo`. success: which rollouts succeed, as in `advantages`.
+    A are the advantages of `base`, 'grpo' or 'dr_grpo'; groups with p = 0 or 1 get
+    gamma A. With 'grpo' the sum of |A| / sqrt(p) over a group falls with p.
+
+    std: as in `grpo`. success: which rollouts succeed, as in `advantages`.
     """
     a = above_zero("gamma", gamma) * base_of(rewards, base, std)
     return mixed_groups(success, parts.towards_hard, a)
@@ -533,10 +534,10 @@ def easy(
     """Return gamma A / sqrt(1 - p) for rewards (B, G), which favours groups with a high
     success rate p (experiment II of arXiv 2602.05548).
 
-    A: the advantages of `base`, 'grpo' or 'dr_grpo'; groups with p = 0 or 1 get gamma
-        A. With 'grpo' the sum of |A| / sqrt(1 - p) over a group rises with p. std: as
-        in `grpo`.
-    success: which rollouts succeed, as in `advantages`.
+    A are the advantages of `base`, 'grpo' or 'dr_grpo'; groups with p = 0 or 1 get
+    gamma A. With 'grpo' the sum of |A| / sqrt(1 - p) over a group rises with p.
+
+    std: as in `grpo`. success: which rollouts succeed, as in `advantages`.
     """
     a = above_zero("gamma", gamma) * base_of(rewards, base, std)
     return mixed_groups(success, parts.towards_easy, a)
@@ -550,9 +551,11 @@ def ddas(
     with p the success rate of the group and omega that of the batch (DDAS, arXiv
     2602.05548).
 
-    A: the advantages of `base`, 'grpo' or 'dr_grpo'; groups with p = 0 or 1 keep them.
-    A batch with many successes favours hard groups, as `hard` does, and one with few
-    favours easy ones. omega, success: as in `advantages`. std: as in `grpo`.
+    A are the advantages of `base`, 'grpo' or 'dr_grpo'; groups with p = 0 or 1 keep
+    them. If omega is large, groups with a low p are favoured, as by `hard`; if it is
+    small, groups with a high p.
+
+    omega, success: as in `advantages`. std: as in `grpo`.
     """
     return _ddas(base_of(rewards, base, std), success, omega)
 
@@ -590,8 +593,9 @@ def agrae(
     as in `ddas`, then the positive ones multiplied as in `ass` (arXiv 2602.05548).
 
     base: 'grpo' or 'dr_grpo'. omega, success: as in `advantages`. std: as in `grpo`.
-        The objective is not changed. The paper has alpha = 1 for MATH, and 0.5 for
-        Geo3K and medical data.
+
+    The objective is not changed. The paper has alpha = 1 for MATH, and 0.5 for Geo3K
+    and medical data.
     """
     refocused = _ddas(base_of(rewards, base, std), success, omega)
     return positives(refocused, attenuation(omega, alpha))

@@ -67,9 +67,9 @@ def warn_of_no_failure(rewards, right, success, stacklevel: int) -> None:
     """Warn where all rollouts succeed, some with a reward of 0 or less and others with
     more.
 
-    right: 1.0 where a rollout succeeds, and 0.0 elsewhere. success: a number or a
-    function that said so; truth values, which need not follow the rewards, are taken as
-    they are. stacklevel: as in `warnings.warn`, 2 for the caller of this function.
+    right: 1.0 where a rollout succeeds, and 0.0 elsewhere. success: as in `advantages`;
+        there is no warning if it is given as truth values, which need not follow the
+        rewards. stacklevel: as in `warnings.warn`, 2 for the caller of this function.
     """
     by_rewards = callable(success) or threshold(success) is not None
     if not by_rewards or not (right == 1).all():
