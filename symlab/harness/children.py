@@ -128,7 +128,7 @@ class Child:
     def wait_s(self) -> float:
         """Return the seconds after which `ended` should be called again.
 
-        They are at most LOOK, and end at the timeout of the call of `run` under way.
+        They are at most LOOK, and no more than are left to the call of `run` under way.
         """
         left = LOOK if self._deadline is None else self._deadline - monotonic()
         return min(max(left, 0.0), LOOK)

@@ -161,8 +161,8 @@ class Memory:
                 _keep_few(file.parent)
 
     def same(self, groups: Iterable[Group]) -> list[Group]:
-        """Return those groups of experiments whose files and versions did not change
-        since `recall`.
+        """Return those groups of experiments for which nothing that their stored parts
+        depend on has changed since `recall`.
         """
         now = Memory(self.project, self.scale)
         return [g for g in groups if now._name(g) == self.names[g]]

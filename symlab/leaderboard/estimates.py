@@ -33,7 +33,7 @@ SUBMISSIONS, RECORDS = "submissions", "records"  # what an interval's n counts
 
 
 def counting(what: str, interval: Interval) -> Interval:
-    """Return an interval with n described as the number of other things than seeds.
+    """Return an interval marked as one whose n counts other things than seeds.
 
     what: what n counts, such as "submissions".
     """

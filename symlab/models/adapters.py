@@ -42,7 +42,8 @@ def sites(shape: Shape) -> dict[str, tuple[int, int, int]]:
 
 
 def initial(shape: Shape, rank: int, draws: np.random.Generator) -> Factors:
-    """Return LoRA's usual initial factors, float32, whose product is 0.
+    """Return LoRA's usual initial factors {stack: (B, A)}, float32, whose product B A
+    is 0.
 
     shape: the transformer's sizes. rank: r.
     draws: the source of random numbers.
@@ -57,7 +58,7 @@ def initial(shape: Shape, rank: int, draws: np.random.Generator) -> Factors:
 
 
 def cast(factors: Factors, precision: str) -> Factors:
-    """Return the factors in a precision such as "float32"."""
+    """Return the factors of low-rank adapters in a precision such as "float32"."""
     kind = getattr(torch, precision)
     return {k: tuple(w.to(kind) for w in pair) for k, pair in factors.items()}
 
@@ -121,7 +122,8 @@ def forward(p: dict[str, Tensor], factors: Factors, x: Tensor, shape: Shape) -> 
 
 
 def balanced(factors: Factors) -> Factors:
-    """Return the balanced factors of each product, for which B^T B = A A^T.
+    """Return factors {stack: (B, A)} of the same products that are balanced: B^T B = A
+    A^T.
 
     They are U S^(1/2) and S^(1/2) V^T, from the singular value decomposition U S V^T of
     B A.

@@ -25,7 +25,7 @@ FORMS = ("full", "symmetric", "positive", "narrow", "uniform")
 
 @dataclass(frozen=True)
 class Shape:
-    """Sizes of the transformer.
+    """The sizes of a transformer, and the form of its attention scores.
 
     form: the form of the attention scores, as the module lists them.
     inputs: the inputs of the linear map that embeds a token; for one-hot characters the
@@ -55,18 +55,22 @@ class Shape:
 
     @property
     def rank(self) -> int:
-        """The largest rank of A: the number of rows of W_Q, W_K or W."""
+        """The largest rank of the score matrix A: the rows of W_Q, W_K or W."""
         return {"narrow": self.head_width // 2, "uniform": 0}.get(
             self.form, self.head_width
         )
 
     @property
     def matrices(self) -> int:
-        """The number of matrices (rank, D) of which A is made: W_Q and W_K, or W."""
+        """The number of matrices (rank, D) that make the score matrix A: two, one or
+        none.
+
+        They are W_Q and W_K, or W, on a model of width D.
+        """
         return 1 if self.form in ("symmetric", "positive") else 2
 
     def score_parameters(self) -> int:
-        """Return the number of trained weights in the matrices A of all layers."""
+        """Return the number of trained weights in all score matrices A."""
         return self.layers * self.matrices * self.heads * self.rank * self.width
 
     def score_flops(self) -> int:

@@ -18,8 +18,8 @@ EXACT = 2**53  # float64 holds every integer up to this one
 
 
 def large(rewards) -> np.ndarray | None:
-    """Return the rewards as int64 if they are integers and the size of one is at least
-    1024, else None.
+    """Return the rewards as int64 if they are integers and the largest absolute value
+    is at least 1024; else None.
 
     rewards: a numpy array, a torch tensor or a list. Raises ValueError for integers
         above 2**53.

@@ -81,7 +81,8 @@ class Shift:
 
 
 def first(product: Product, out: Tensor, dim: int) -> Shift | None:
-    """Return the `Shift` of a product with a weight; None for a single feature.
+    """Return how a product with a weight changes when one vector is added to all rows
+    of the weight, as a `Shift`; None for a product of a single feature.
 
     out: the product's tensor. dim: its dimension that holds the features.
     """

@@ -19,13 +19,13 @@ SUMS = words("add sub rsub cat addmm baddbmm")
 
 
 class Sums:
-    """What is found by watching the operations of one forward pass.
+    """The parameters that one forward pass combines with constants or other weights.
 
     parameters: tensors by name. inputs: the tensors that the model is given.
 
     combined: names of the parameters that reach a product after an operation joined
-    them with something that does not depend on the inputs. added: those among them that
-    were added to it.
+        them with something that does not depend on the inputs. added: those among them
+        that were added to it.
     """
 
     def __init__(self, parameters: dict[str, Tensor], inputs: list[Tensor]):
