@@ -255,8 +255,7 @@ class Verdict:
 
     @property
     def p(self) -> float:
-        """The P value of the verdict; NaN if the claim's interval models no sampling.
-        """
+        """The P value of the verdict; NaN if its interval models no sampling."""
         c = self.claim
         if not self.interval:
             return math.nan

@@ -441,8 +441,7 @@ def decades(
 
 
 def fractions(values: Sequence[float]) -> dict[float, str]:
-    """Return {number: text} for `ticks`, with texts such as '1/8' in place of '0.125'.
-    """
+    """Return {number: text} for `ticks`, with fractions such as '1/8' as texts."""
     return {v: str(Fraction(v).limit_denominator(100)) for v in values}
 
 
