@@ -152,9 +152,7 @@ class Child:
 
 
 class Crew:
-    """A set of worker processes, started as needed and shared by the threads of this
-    one.
-    """
+    """Worker processes, started as needed and shared by this process's threads."""
 
     def __init__(self):
         self.stopped = False
@@ -248,8 +246,9 @@ class Guests(Crew):
         self.folder = folder
 
     def call(self, task: dict) -> tuple[str, list[dict]]:
-        """Let a child work on one task; return how it ended, and its results, as
-        `Child.ended`.
+        """Let a child work on one task; return how it ended, and its results.
+
+        The two are as for `Child.ended`.
         """
         return self.calls([self._here(task)])[0]
 
