@@ -152,7 +152,7 @@ class Child:
 
 
 class Crew:
-    """Worker processes, started as needed and shared by this process's threads."""
+    """Worker processes that are started as needed, for all threads of this process."""
 
     def __init__(self):
         self.stopped = False

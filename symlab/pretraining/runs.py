@@ -15,8 +15,7 @@ from symlab.pretraining.recipe import Recipe
 
 
 def recipe_of(config, **more) -> Recipe:
-    """Return a `Recipe` whose fields have the values of a config's fields of equal
-    names.
+    """Return a `Recipe` with the values of a config's fields of equal names.
 
     config: the config; fields that it lacks have the defaults of `Recipe`. more:
         further fields of the recipe.
