@@ -16,7 +16,7 @@ def table(name: str) -> str:
         order. A module without `__all__` offers the functions and classes without a
         leading underscore that it defines.
 
-    Raises UserError if a name has no docstring, or if there is none.
+    Raises UserError if the module has no public name, or if one has no docstring.
     """
     module = importlib.import_module(name)
     defined = [

@@ -82,8 +82,8 @@ class Child:
 
     @property
     def alive(self) -> bool:
-        """Whether the process is running and was started by this process (not before a
-        fork).
+        """Whether the process is running and was started by the present process, not by
+        one of which the present process is a fork.
         """
         return self.owner == os.getpid() and self.process.poll() is None
 
@@ -126,7 +126,10 @@ class Child:
         return (DIED if gone else LATE), []
 
     def wait_s(self) -> float:
-        """Return for how many seconds this child need not be looked at."""
+        """Return the seconds after which `ended` should be called again.
+
+        They are at most LOOK, and no more than are left to the call of `run` under way.
+        """
         left = LOOK if self._deadline is None else self._deadline - monotonic()
         return min(max(left, 0.0), LOOK)
 
@@ -149,9 +152,7 @@ class Child:
 
 
 class Crew:
-    """A set of worker processes, started as needed and shared by the threads of this
-    one.
-    """
+    """Worker processes that are started as needed, for all threads of this process."""
 
     def __init__(self):
         self.stopped = False
@@ -245,8 +246,9 @@ class Guests(Crew):
         self.folder = folder
 
     def call(self, task: dict) -> tuple[str, list[dict]]:
-        """Let a child work on one task; return how it ended, and its results, as
-        `Child.ended`.
+        """Let a child work on one task; return how it ended, and its results.
+
+        The two are as for `Child.ended`.
         """
         return self.calls([self._here(task)])[0]
 

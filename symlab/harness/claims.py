@@ -227,6 +227,10 @@ class Claim:
 class Verdict:
     """The verdict on one claim, from the rows of its experiment.
 
+    verdict: 'held', 'failed', 'undecided' or 'error'.
+    interval: the estimate, or None if there is none.
+    note: why there is no estimate, or what would decide the claim; '' if nothing is to
+        be said.
     holm: whether the verdict stands under Holm's correction for several tests within
         the claim's paper: "stands" or "flips to undecided", or "" if no correction was
         made (`symlab.harness.summary.corrected`).
@@ -251,8 +255,7 @@ class Verdict:
 
     @property
     def p(self) -> float:
-        """The P value of the verdict; NaN if the claim's interval models no sampling.
-        """
+        """The P value of the verdict; NaN if its interval models no sampling."""
         c = self.claim
         if not self.interval:
             return math.nan

@@ -135,8 +135,8 @@ class Dask(_Cluster):
         future.add_done_callback(lambda f: self.back.put(f.key))
 
     def ended(self) -> list[Ended]:
-        """Wait up to a second; return (task, how it ended, its results) of each that
-        ended.
+        """Wait up to a second; return (task, how it ended, its results) for each task
+        that ended.
 
         Raises UserError if the scheduler or all workers have been absent for `PATIENCE`
         seconds.
@@ -246,8 +246,8 @@ class Ray(_Cluster):
             self.driver.connection.send((number, task))
 
     def ended(self) -> list[Ended]:
-        """Wait a moment; return (task, how it ended, its results) if one ended, as a
-        list.
+        """Wait a moment; return a list: [(task, how it ended, its results)] if a task
+        ended, else [].
 
         Raises UserError if the cluster is lost. Ray notices this 60 s after its head
         process has gone, and then ends the driver process.

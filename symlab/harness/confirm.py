@@ -78,8 +78,10 @@ def plans(
 
 
 def races(planned: plan.Plan) -> bool:
-    """Return whether an experiment tunes rates by a `Race`, so that `RATES` is about
-    it.
+    """Return whether an experiment compares methods at tuned learning rates.
+
+    planned: a plan of the experiment. If the result is true, the experiment has a
+        `Race`, and the note RATES says how rates are chosen on fresh seeds.
     """
     return any(isinstance(x, Race) for x in vars(planned.experiment.module).values())
 

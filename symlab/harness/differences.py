@@ -56,6 +56,8 @@ class Apart:
 def apart(a: pa.Array, b: pa.Array, tolerance: Tolerance) -> Apart:
     """Return the differences between two columns of equal length.
 
+    a, b: the columns. tolerance: which differences count as agreement.
+
     Values whose types cannot share a column, such as numbers and texts, are not
     compared: such rows are BEYOND, and a sentence says so.
     """

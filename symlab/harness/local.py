@@ -68,7 +68,7 @@ class Local:
                     pass
 
     def close(self) -> None:
-        """Leave the idle processes to the next sweep."""
+        """Keep the idle worker processes for the next sweep."""
 
 
 class _Spells:

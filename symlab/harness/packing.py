@@ -38,7 +38,7 @@ ALONE = (
 
 @dataclass(frozen=True)
 class Packed:
-    """What an archive was made of.
+    """What an archive contains: its numbers of experiments, rows and figures.
 
     said: one sentence on each thing that was left out.
     """

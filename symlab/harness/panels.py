@@ -412,7 +412,9 @@ def ticks(
 
 
 def powers(exponents: Sequence[int], base: float = 10.0) -> dict[float, str]:
-    """Return {number: text} for `ticks`, with a power of the base for each number."""
+    """Return {base**k: its text} for the exponents k, such as 10^2 for 100, for
+    `ticks`.
+    """
     return {base**k: f"${base:g}^{{{k}}}$" for k in exponents}
 
 
@@ -426,8 +428,11 @@ def decades(
 ) -> None:
     """Make an axis logarithmic, with ticks at powers of ten.
 
-    axis: 'x' or 'y'. zero: the place at which what is 0 was drawn; it is named so, and
-    the axis has a break at `gap_at`.
+    axis: 'x' or 'y'. exponents: those of the powers of ten.
+    zero: the coordinate at which data of the value 0 are drawn, since a logarithmic
+        axis has no 0; it gets a tick "0", and the axis a break at `gap_at`. None if
+        there are no such data.
+    gap_at: the coordinate of the break.
     """
     named = powers(exponents)
     ticks(ax, axis, named if zero is None else {zero: "0"} | named, log=10)
@@ -436,8 +441,7 @@ def decades(
 
 
 def fractions(values: Sequence[float]) -> dict[float, str]:
-    """Return {number: text} for `ticks`, with texts such as '1/8' in place of '0.125'.
-    """
+    """Return {number: text} for `ticks`, with fractions such as '1/8' as texts."""
     return {v: str(Fraction(v).limit_denominator(100)) for v in values}
 
 

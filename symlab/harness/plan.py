@@ -25,6 +25,17 @@ STATES = ("fresh", "repeated", "stale", "missing", "failed")  # repeated: by FRE
 class Plan:
     """The runs of one experiment at one scale, and which of them already have result
     rows.
+
+    configs: {key: config} of the runs that were asked for. wanted: the number of runs
+        of the whole sweep.
+    table: all rows on disk when the plan was made, of any version of the code.
+    state: {key: 'fresh', 'repeated' (has a row and is made again), 'stale', 'missing'
+        or 'failed'}.
+    reasons: the definitions whose change made rows stale.
+    seconds: {key: expected seconds}. timed_here: whether they come from rows of this
+        store.
+    strict: whether rows made with other versions of packages are stale. upgrades: how
+        those versions differ from the installed ones.
     """
 
     experiment: contract.Experiment

@@ -98,12 +98,12 @@ def theory(ax, x, y, *, label: str = "theory", color: str = BLACK, **line):
 
 
 def compose(panels: list, stamp: str = "", column: bool = False):
-    """Return a matplotlib figure of several panels, with letters.
+    """Return a matplotlib figure of several panels, marked (a), (b) and so on.
 
     panels: (Panel, frame) pairs; a Panel says its column, its row, its title and the
-    function that draws it. stamp: a text across the figure, such as that rows are
-    missing. column: whether panels stand one below the other, at the width of one
-    column.
+        function that draws it.
+    stamp: a text across the figure, such as that rows are missing.
+    column: whether panels stand one below the other, at the width of one column.
     """
     import matplotlib as mpl
     from matplotlib.figure import Figure

@@ -25,9 +25,9 @@ STOPPING = 15.0  # seconds at most, a tenth of a call at most, kept for saving a
 
 
 class Clock:
-    """The time that a call has.
+    """The time within which the work on portions has to be done.
 
-    minutes: the time in all.
+    minutes: the whole time.
 
     Runs are stopped shortly before it is over, so that their state is saved and their
     rows are written in time.

@@ -28,7 +28,13 @@ class Portion:
     """One entry of portions.toml: an experiment with a condition on its runs, or a
     command.
 
-    The fields of an entry have the names of the fields here.
+    name, why: its name, and a sentence on what it shows.
+    experiment, only: the name of an experiment, and a condition on the fields of its
+        configs; '' for a command, and for all configs.
+    command: arguments of Python, such as ("benchmarks/bench_symopt.py",).
+    options: {scale: more arguments}; the portion exists at these scales only.
+    resumes: whether the command itself continues where SIGTERM stopped it.
+    needs: files or folders under SYMLAB_DATA, one of which must exist at scale 'paper'.
     """
 
     name: str
@@ -107,8 +113,9 @@ def _portion(entry: dict) -> Portion:
 
 
 def describe(project: Project, portion: Portion, scale: str) -> str:
-    """Return two lines on a portion: how much of it has been done, and what it
-    shows.
+    """Return two lines on a portion: how much of it has been done, and what it shows.
+
+    portion: an entry of portions.toml. scale: 'smoke', 'quick' or 'paper'.
     """
     if portion.experiment:
         there, lacking, devices = runs(project, portion, scale)
@@ -161,15 +168,21 @@ def expected(lacking: plan.Plan, todo: dict[str, dict]) -> str:
 def output(project: Project, portion: Portion, scale: str) -> Path:
     """Return the path of the file to which the output of a portion's command is
     written.
+
+    portion: an entry of portions.toml with a command. scale: 'smoke', 'quick' or
+        'paper'.
     """
     return project.results / scale / f"{portion.name}.txt"
 
 
 def output_of(project: Project, portion: Portion, scale: str) -> Path | None:
-    """Return the path of the output file of a portion's command, or None if there is
-    none.
+    """Return the path of the output file of a portion's command, or None if it does not
+    exist.
 
-    It is under results/, or else among the committed files.
+    portion: an entry of portions.toml with a command. scale: 'smoke', 'quick' or
+        'paper'.
+
+    The file is under results/, or else among the committed files.
     """
     both = (output(p, portion, scale) for p in (project, Committed(project.root)))
     return next((path for path in both if path.is_file()), None)
@@ -177,6 +190,8 @@ def output_of(project: Project, portion: Portion, scale: str) -> Path | None:
 
 def missing(portion: Portion, scale: str) -> str:
     """Return a sentence on the data that a portion needs and that are not there, or ''.
+
+    portion: an entry of portions.toml. scale: 'smoke', 'quick' or 'paper'.
 
     The result is '' at other scales than 'paper', and if data may be downloaded.
     """

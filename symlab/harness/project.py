@@ -12,6 +12,8 @@ from symlab.harness.errors import UserError
 class Project:
     """The folders of one project.
 
+    root: the project's folder, which contains `experiments/`.
+
     Environment variables (SYMLAB_RESULTS, SYMLAB_FIGURES) can move the folders of
     results and figures.
     """

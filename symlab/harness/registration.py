@@ -71,6 +71,12 @@ class Entry:
     """One line of the file claims.lock, about a claim or about an experiment's sweep.
 
     It records what the claim said when it was registered, or which runs the sweep has.
+
+    claim: the claim's name, or DESIGN for the sweep. digest: 16 hex digits of a hash of
+        what the claim says, or of the sweep's runs.
+    written: when the claim's thresholds were written, "before" or "after" a look at
+        rows. changes: the number of entries of its history.
+    limits, estimate: its thresholds and its estimate, as text.
     """
 
     experiment: str
@@ -167,7 +173,12 @@ def name_of(lines: Iterable[Entry], experiment: str) -> str:
 
 @dataclass(frozen=True)
 class Change:
-    """The change of one claim's or sweep's line between two versions of claims.lock."""
+    """The change of one claim's or sweep's line between two versions of claims.lock.
+
+    kind: 'new', 'gone', 'renamed', 'threshold', 'estimate', 'words', 'registration' (of
+        when it was written) or 'design' (of the sweep's runs).
+    before, after: the line in each version, or None if it has none.
+    """
 
     kind: str  # new, gone, renamed, threshold, estimate, words, registration, design
     before: Entry | None

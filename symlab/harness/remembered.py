@@ -60,7 +60,10 @@ class Answer:
         self.file = folder(root) / f"{self.name[:32]}.json"
 
     def recall(self) -> dict | None:
-        """Return the kept result; None if nothing is kept, or if something has changed.
+        """Return the kept result; None if there is none, or if it is no longer valid.
+
+        It is not valid if a module's place or content, or a data file, has changed
+        since.
         """
         try:
             kept = json.loads(self.file.read_bytes())

@@ -43,8 +43,10 @@ Group = tuple[tuple[str, ...], tuple[str, ...]]  # names of experiments, of figu
 
 @dataclass(frozen=True)
 class Ends:
-    """Stands for the ends of an interval where only its P value is needed: they take in
-    every limit at levels beyond it, and no limit else.
+    """Stands for the ends of an interval of which only the P value p is known.
+
+    At the level 1 - alpha they are those of the whole line if alpha <= p, so that no
+    limit is excluded; otherwise they are NaN.
     """
 
     p: float
@@ -112,7 +114,10 @@ TYPES = {t.__name__: t for t in (Claim, Described, Drawn, Ends, Interval, Looked
 
 
 class Memory:
-    """What is kept for one project at one scale; made anew for each report."""
+    """The parts of the last report that are kept on disk, for one project and scale.
+
+    A new object is made for each report.
+    """
 
     def __init__(self, project: Project, scale: str):
         self.project, self.scale = project, scale
@@ -138,8 +143,11 @@ class Memory:
     def keep(self, group: Group, looked: list[Looked], drawn: list[Drawn]) -> None:
         """Store the parts of the report for a group for which `recall` returned None.
 
-        `same` says whether nothing changed meanwhile. If the folder cannot be written,
-        nothing is stored and the next report takes longer.
+        group: experiments that share figures, for which `same` says that nothing has
+            changed since. looked, drawn: the parts, as `recall` returns them.
+
+        If the folder cannot be written, nothing is stored and the next report takes
+        longer.
         """
         told = _plain((looked, [replace(d, picture=b"") for d in drawn]))
         text = json.dumps(told)
@@ -153,7 +161,9 @@ class Memory:
                 _keep_few(file.parent)
 
     def same(self, groups: Iterable[Group]) -> list[Group]:
-        """Return those of the groups for which nothing changed since `recall`."""
+        """Return those groups of experiments for which nothing that their stored parts
+        depend on has changed since `recall`.
+        """
         now = Memory(self.project, self.scale)
         return [g for g in groups if now._name(g) == self.names[g]]
 
@@ -186,7 +196,11 @@ class Memory:
 
 
 def inputs(project: Project, scale: str, group: Group) -> list[Path]:
-    """Return the files of rows and figures that a group is judged by and shown with."""
+    """Return the files of rows and figures from which the report on some experiments is
+    made.
+
+    group: the experiments, and the figures that they share. scale: of the rows.
+    """
     names, figures = group
     found: list[Path] = []
     for folder in (project.results / scale, project.reference / scale):
@@ -287,8 +301,10 @@ def _listen(event: str, arguments: tuple) -> None:
 
 @contextmanager
 def watched(project: Project, scale: str, group: Group) -> Iterator[Callable[[], bool]]:
-    """Yield a function that says whether all files that were opened since, and all
-    modules of this process, are among those that are kept watch over.
+    """Return a context that yields a function: whether a group's report may be kept.
+
+    It may be kept if `strange` finds no file among those opened since then and those of
+    this process's modules.
     """
     global _opened, _listens
     if not _listens:
@@ -304,8 +320,12 @@ def watched(project: Project, scale: str, group: Group) -> Iterator[Callable[[],
 def strange(
     project: Project, scale: str, group: Group, opened: Iterable[str]
 ) -> list[str]:
-    """Return the files, of those that were opened and of the modules of this process,
-    that no hash covers.
+    """Return the files that a group's report may depend on, and that are not watched.
+
+    group: the experiments of that part of the report, and their figures.
+    opened: the files that were opened while it was made. The files of this process's
+        modules are looked at, too. Watched files are those listed in the module's
+        docstring: a change of one of them makes the kept report invalid.
     """
     own = {str(p) for p in inputs(project, scale, group)}
     covered = [SYMLAB, project.root / "data", remembered.folder(project.root)]

@@ -68,8 +68,8 @@ class Store:
     def read(self) -> pa.Table:
         """Return all rows on disk, one for each run and version of the code.
 
-        These are the columns (key, code). Files that changed since the last call are
-        read again.
+        The column `key` identifies the run and `code` the version. Files that changed
+        since the last call are read again.
         """
         there = self._identities()
         if there != self._seen:

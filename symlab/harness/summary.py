@@ -43,9 +43,7 @@ def counts(verdicts: Iterable[Verdict]) -> pd.DataFrame:
 
 
 def others(verdicts: Iterable[Verdict]) -> pd.DataFrame:
-    """Return a frame of how many claims about no paper held or failed, or did
-    neither.
-    """
+    """Return a frame that counts the claims about no paper, by origin and verdict."""
     rows = [
         {"origin": v.claim.origin, "axis": _axis(v, v.verdict)}
         for v in verdicts
@@ -56,8 +54,8 @@ def others(verdicts: Iterable[Verdict]) -> pd.DataFrame:
 
 
 def registered(verdicts: Iterable[Verdict]) -> pd.DataFrame:
-    """Return a frame of when the thresholds of papers' claims were written, by
-    outcome.
+    """Return a frame that counts papers' claims by outcome, and by when their
+    thresholds were written.
     """
     rows = [
         {"outcome": "error" if v.verdict == "error" else _axis(v, v.bearing),
@@ -245,7 +243,10 @@ def _fresh_seeds(confirmed: pd.DataFrame) -> dict[tuple[str, str, str], str]:
 
 
 def shown(board: pd.DataFrame) -> pd.DataFrame:
-    """Return the scoreboard for readers: a frame with few columns of text."""
+    """Return the scoreboard for readers: a frame with few columns of text.
+
+    board: the frame that `scoreboard` returned.
+    """
     if board.empty:
         return board
     texts = pd.DataFrame({

@@ -22,9 +22,11 @@ PutBack = Callable[[], None]
 def seed_generators(name: str) -> None:
     """Seed the global random generators of Python, NumPy and torch (CPU) from a name.
 
+    name: identifies the call of `run`, so that equal calls get equal numbers.
+
     A run should draw its numbers from `rng.stream`. If it uses the global generators
-    all the same, its numbers then depend on the name of its call, and not on the runs
-    that the process made before.
+    all the same, its numbers then depend on this name, and not on the runs that the
+    process made before.
     """
     seed = crc32(name.encode())
     random.seed(seed)

@@ -49,7 +49,7 @@ def children(node: ast.AST) -> list[ast.AST]:
 
 
 def forget(node: ast.AST) -> None:
-    """Let `children` look again below a node whose parts were replaced."""
+    """Discard what `children` has remembered of a node whose parts were replaced."""
     vars(node).pop("below", None)
 
 
@@ -68,8 +68,8 @@ def canonical(
     layout.
 
     annotations, docs: whether the text includes every annotation, or docstring.
-    read: whether Python or a decorator may read annotations; without `annotations` only
-        these are included.
+    read: whether Python or a decorator may read the node's annotations; if
+        `annotations` is False, only annotations that may be read are included.
     """
 
     def inner(n, read=read):

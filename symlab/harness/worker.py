@@ -99,10 +99,12 @@ def settle() -> None:
 
 
 def prepare(task: dict) -> None:
-    """Import the experiment of a task, and find out what its rows say of this machine.
+    """Import the experiment of a task, and find out what its rows record of this
+    machine.
 
-    Both take a while the first time. Errors are ignored here, as `execute` reports
-    them.
+    These are versions of packages, the processor, the linear-algebra library and the
+    system. Both steps take a while the first time. Errors are ignored here, as
+    `execute` reports them.
     """
     with suppress(BaseException):
         _versions(_experiment(task["root"], task["name"], task["code"]), task)

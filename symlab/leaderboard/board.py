@@ -38,7 +38,9 @@ class Board:
 
     @property
     def planned(self) -> judging.Noise:
-        """The same noise with another rate: the cost of planning a shorter run."""
+        """The same noise with another price of steps: what planning a run 100 steps
+        shorter costs, in nats.
+        """
         rate = self.shorter["cost"], self.shorter["uncertainty"]
         return judging.Noise(self.noise.deviation, self.noise.freedom, *rate)
 

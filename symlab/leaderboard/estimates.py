@@ -33,7 +33,7 @@ SUBMISSIONS, RECORDS = "submissions", "records"  # what an interval's n counts
 
 
 def counting(what: str, interval: Interval) -> Interval:
-    """Return an interval with n described as the number of other things than seeds.
+    """Return an interval marked as one whose n counts other things than seeds.
 
     what: what n counts, such as "submissions".
     """
@@ -158,8 +158,8 @@ def judged(df: pd.DataFrame, rate: str = "") -> pd.DataFrame:
 
 
 def share_decided(rate: str) -> Estimate:
-    """Return the estimate of the fraction of records significantly better than the
-    previous.
+    """Return the estimate of the fraction of records that are significantly better than
+    the record before them.
 
     rate: as for `gain`.
     """

@@ -43,8 +43,8 @@ def audit(
     symmetry ('none') and one of which nothing can be said ('unknown'). A row
     'permutation of heads' is about blocks of the units of other rows. The columns:
 
-    parameters   what carries the index: 'fc.weight:1' is dimension 1 of fc.weight,
-                 'qkv.weight:0[0:16]' a part of it
+    parameters   the tensor axes that carry the units: 'fc.weight:1' is dimension 1 of
+                 fc.weight, 'qkv.weight:0[0:16]' a part of it
     symmetry     'rotation', 'signed permutation', 'permutation', 'permutation of
                  heads', 'sign flip', 'none' or 'unknown'; with ', rescaling' where
                  each unit may be multiplied in some parts and divided in others
@@ -52,22 +52,26 @@ def audit(
                  and may change the sign of each in all its parts (in- and outgoing
                  weights of tanh) or in some (up and down of a gated unit, not its gate)
     units        H, the number of units
-    violation    the largest difference between the gradient at an image and the image
-                 of the gradient, of one unit in one parameter, relative to its size
-    dead         units whose incoming or outgoing weights are below `dead` of those of
-                 a typical unit
-    copies       live units that equal another one: at a relative distance below `near`
-                 (0.1), or below what would be chance where units have few weights
-    distinct     clusters of live units (average linkage at the same distance)
-    rank         of a rotation: singular values of the product above `dead` of the
-                 largest; else `distinct`
+    violation    the largest difference between the gradient at transformed weights and
+                 the transformed gradient, of one unit in one parameter, relative to
+                 the larger of their norms
+    dead         number of units with incoming or outgoing weights below `dead` times
+                 those of a typical unit
+    copies       number of live units that equal another one: at a relative distance
+                 below `near` (by default 0.1) and, where units have few weights, below
+                 the smaller distance that pairs of random units have by chance
+    distinct     number of clusters of live units (average linkage at that distance)
+    rank         for a rotation the number of singular values of the weight product
+                 that exceed `dead` times the largest; else `distinct`
     effective_rank  exp of the entropy of the singular values (Roy & Vetterli 2007)
     nearest      median over live units of the distance to their nearest other: 0 on a
                  mirror, about 1 for random units of many weights
-    silent       units whose value is the same at every place of the batch
-    twins        other units whose values correlate above 0.999 with those of another
+    silent       number of units whose value is the same at every place of the batch
+    twins        number of units, not silent, whose values correlate above 0.999 with
+                 those of another unit
     note         what to do about it; for 'none' and 'unknown' the reason
-    dead_units, copy_groups  the numbers of the units that the counts speak of
+    dead_units, copy_groups  which units are dead, and which ones are copies of each
+                 other, by number
 
     How far a certificate reaches: a row is certified if the gradient is moved as the
     symmetry moves the parameters, at random ones (see `symlab.mirror.certify`). The

@@ -84,8 +84,11 @@ def blocks(model: nn.Module, sites: dict[int, Site], found: list[Index]) -> list
 def unseen(sites: dict[int, Site], found: list[Index]) -> list[Index]:
     """Return the attention heads that `found` does not cover, marked as unknown.
 
-    sites: {number: `Site`} of the indices. Two or more rotations on the same tensor
-    axes and of equal width are taken for heads.
+    found: all hidden indices, with the attention heads that were certified.
+    sites: {number: `Site`} of the other indices.
+
+    Two or more rotations on the same tensor axes and of equal width are taken for
+    heads.
     """
     groups: dict[tuple, list[Index]] = {}
     for s in sites.values():

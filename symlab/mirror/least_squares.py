@@ -74,7 +74,7 @@ def refit(
 def solve(layer: nn.Linear, x: Tensor, z: Tensor, ridge: float) -> None:
     """Set a linear layer to the ridge regression of outputs z on inputs x.
 
-    x: (n, D). z: (n, O).
+    x: (n, D), n samples of D inputs. z: (n, O), their O outputs.
 
     The penalty n ridge |W - W_0|^2 pulls towards the layer's present weights and bias
     W_0.

@@ -261,10 +261,11 @@ def canonical(s: Site, rows: list[Tensor]) -> Tensor:
     rows: for each of the index's tensor axes (parts), the entries (m, entries) that the
         units own.
 
-    The result is (m, number of parts). Its factors are certified symmetries: rescalings
-    give one part that writes the unit norm one, and sign changes make a fixed random
-    combination of its entries positive. Units that compute the same function up to
-    these symmetries then have equal incoming weights.
+    The result is (m, number of parts). Its factors are certified symmetries. For each
+    rescaling, a unit's entries on one part that computes it get the norm 1; for each
+    sign change, a fixed random combination of these entries becomes positive. Units
+    that compute the same function up to these symmetries then have equal incoming
+    weights.
     """
     order = sorted(s.writes, key=lambda p: -rows[p].shape[1])
     factors = torch.ones(s.index.units, len(rows), dtype=torch.float64)

@@ -101,7 +101,9 @@ class MirrorSymmetry:
         return sum(torch.Size(s).numel() for s in self.shapes)
 
     def matrix(self) -> Tensor:
-        """Return O as a dense matrix (P, k) in float64."""
+        """Return O, whose columns are orthonormal normals of the mirror, as a dense
+        matrix (P, k) in float64.
+        """
         out = torch.zeros(self.size, self.k, dtype=torch.float64)
         return out.index_put((self.rows, self.columns), self.values.double())
 

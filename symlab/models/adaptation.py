@@ -70,8 +70,8 @@ class Sizes:
 
 @cache
 def texts() -> tuple[tuple, int]:
-    """Return the character indices of both texts, and the number of different
-    characters.
+    """Return the text of the pretraining and that of the adaptation as character
+    indices, and the number of different characters.
 
     The first result is a pair (FIRST, SECOND), with a pair (training, validation) of
     int64 tensors (N,) for each text. The second text is written in the characters of
@@ -134,7 +134,8 @@ def adapt(
     stream: str = "batches",
     watch: Callable[[dict[str, Tensor]], None] | None = None,
 ) -> Factors:
-    """Return the factors of L runs after training on the second text.
+    """Return the low-rank factors of L runs after training on the second text, to which
+    the decoder is adapted.
 
     s: the sizes. p: the frozen weights of the decoder.
     starts: the initial factors of each run; the result has their precision.
@@ -142,8 +143,8 @@ def adapt(
         `settings`; rates fall linearly to 0 over the last 40 % of the steps.
     steps: the number of steps.
     stream: the name of the stream of random numbers that draws batches.
-    watch: a function that is given the products B A, {stack: (L, S, m, n)}, after each
-        step.
+    watch: a function that is given the products B A after each step, {stack: (L, S, m,
+        n)} for stacks of S matrices with m outputs and n inputs.
     """
     kind = starts[0][STACKS[0]][0].dtype
     p = {name: w.to(kind) for name, w in p.items()}
@@ -207,7 +208,7 @@ def settings(factors: Factors, arm: str, lr: float) -> list[dict]:
 
 
 def begin(pretraining: int, warmup: int, **sizes: int) -> dict[str, np.ndarray]:
-    """Return the arrays from which all runs of one seed start.
+    """Pretrain a decoder, and return the arrays from which all runs of one seed start.
 
     pretraining: the number of steps of Adam on the first text.
     warmup: the number of steps of AdamW on the second text.
@@ -256,7 +257,7 @@ def _pretrained(s: Sizes, steps: int) -> dict[str, Tensor]:
 
 
 def frozen(begun: dict[str, np.ndarray]) -> dict[str, Tensor]:
-    """Return the pretrained weights by name, float32.
+    """Return the decoder's pretrained weights by name, float32.
 
     begun: the arrays that `begin` returned.
     """
@@ -265,7 +266,7 @@ def frozen(begun: dict[str, np.ndarray]) -> dict[str, Tensor]:
 
 
 def start(begun: dict[str, np.ndarray], name: str) -> Factors:
-    """Return the initial factors "zero" or "warm", float64.
+    """Return the initial low-rank factors "zero" or "warm" (see `begin`), float64.
 
     begun: the arrays that `begin` returned. name: "zero" or "warm".
     """

@@ -29,8 +29,9 @@ STACKS = ("square", "up", "down")
 
 
 def sites(shape: Shape) -> dict[str, tuple[int, int, int]]:
-    """Return {stack: (S, m, n)}: its number of matrices, their outputs and their
-    inputs.
+    """Return {stack: (S, m, n)}: S matrices with m outputs and n inputs are in a stack.
+
+    shape: the transformer's sizes.
     """
     d, layers = shape.width, shape.layers
     return {
@@ -41,7 +42,8 @@ def sites(shape: Shape) -> dict[str, tuple[int, int, int]]:
 
 
 def initial(shape: Shape, rank: int, draws: np.random.Generator) -> Factors:
-    """Return LoRA's usual initial factors, float32, whose product is 0.
+    """Return LoRA's usual initial factors {stack: (B, A)}, float32, whose product B A
+    is 0.
 
     shape: the transformer's sizes. rank: r.
     draws: the source of random numbers.
@@ -56,23 +58,30 @@ def initial(shape: Shape, rank: int, draws: np.random.Generator) -> Factors:
 
 
 def cast(factors: Factors, precision: str) -> Factors:
-    """Return the factors in a precision such as "float32"."""
+    """Return the factors of low-rank adapters in a precision such as "float32"."""
     kind = getattr(torch, precision)
     return {k: tuple(w.to(kind) for w in pair) for k, pair in factors.items()}
 
 
 def products(factors: Factors) -> dict[str, Tensor]:
-    """Return the product B A of every matrix, {stack: (..., S, m, n)}."""
+    """Return the product B A of every matrix, {stack: (..., S, m, n)}.
+
+    factors: {stack: (B, A)}, (..., S, m, r) and (..., S, r, n), for stacks of S
+        matrices with m outputs and n inputs.
+    """
     return {name: b @ a for name, (b, a) in factors.items()}
 
 
 def apart(
     one: Sequence[dict[str, Tensor]], other: Sequence[dict[str, Tensor]]
 ) -> np.ndarray:
-    """Return how far the products of two runs are from each other, (L, T): the largest
-    of the differences of their matrices over the norms of the other run's.
+    """Return how far the products of L runs are from those of L others, (L, T).
 
-    one, other: the products (L, S, m, n) after each of T steps.
+    one, other: the products of the runs after each of T steps, {stack: (L, S, m, n)}
+        for stacks of S matrices.
+
+    An entry is the largest |W - W'| / |W'| in the Frobenius norm over all matrices of
+    the two runs, with W of `one` and W' of `other`.
     """
     gaps = []
     for ours, theirs in zip(one, other, strict=True):
@@ -85,11 +94,13 @@ def apart(
 
 
 def forward(p: dict[str, Tensor], factors: Factors, x: Tensor, shape: Shape) -> Tensor:
-    """Return the logits (L, B, T, V) of the transformer with B A added to its matrices.
+    """Return the logits (L, B, T, V) of L transformers with B A added to their
+    matrices.
 
-    p: the frozen parameters, without an axis L.
-    factors: those of L runs, with a leading axis L.
-    x: character indices (B, T), the same for all runs.
+    p: the frozen parameters, without an axis L, as all runs share them.
+    factors: {stack: (B, A)} of L runs, with a leading axis L.
+    x: character indices (B, T), B sequences of T of V characters, the same for all
+        runs.
     shape: the transformer's sizes.
     """
     w = {k: v.mT for k, v in products(factors).items()}  # tokens are rows: y = x W^T
@@ -111,7 +122,8 @@ def forward(p: dict[str, Tensor], factors: Factors, x: Tensor, shape: Shape) -> 
 
 
 def balanced(factors: Factors) -> Factors:
-    """Return the balanced factors of each product, for which B^T B = A A^T.
+    """Return factors {stack: (B, A)} of the same products that are balanced: B^T B = A
+    A^T.
 
     They are U S^(1/2) and S^(1/2) V^T, from the singular value decomposition U S V^T of
     B A.

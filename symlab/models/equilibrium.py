@@ -23,13 +23,14 @@ import torch
 
 
 def equilibrium(m, x, y, beta=0.0, iterations: int = 20):
-    """Return the activations s = tanh(M s + x - beta e), (L, n), by Newton's method.
+    """Return the activations s = tanh(M s + x - beta e) of L networks of n units, (L,
+    n).
 
     m: the weights M, (L, n, n).
     x: the inputs to the units, (L, n).
     y: (L, k), the targets of the first k units, which are the outputs.
     beta: the nudge, a real or complex number.
-    iterations: steps of Newton's method.
+    iterations: steps of Newton's method, which solves the equation.
 
     e is s - y on the k output units and 0 elsewhere. Raises ArithmeticError if the
     equation is not solved to 1e-12.
@@ -80,12 +81,14 @@ def taylor(solve, order: int, radius: float = 0.2, points: int = 24):
 
 
 def error_vectors(m, x, y):
-    """Return the Jacobian, the output error, and the error vectors of EP and BP.
+    """Return the Jacobian, the output error, and two error vectors of L networks of n
+    units.
 
     m, x, y: as for `equilibrium`, at nudge 0.
 
-    The Jacobian J = M - diag(1/f') is (L, n, n). The output error e, EP's -J^{-1} e and
-    BP's -J^{-T} e are each (L, n).
+    The Jacobian J = M - diag(1/f') is (L, n, n). The output error e, the error vectors
+    -J^{-1} e of equilibrium propagation, and -J^{-T} e of backpropagation, are each (L,
+    n).
     """
     s = equilibrium(m, x, y)
     e = np.zeros_like(s)
@@ -95,11 +98,12 @@ def error_vectors(m, x, y):
 
 
 def homeostatic(j, z):
-    """Return the homeostatic loss |J z|^2 - z.J^2 z, (N,), at vectors z.
+    """Return the homeostatic loss |J z|^2 - z.J^2 z, (N,), at N vectors z.
 
-    j: the Jacobian J, (n, n). z: (N, n).
+    j: the Jacobian J of a network of n units, (n, n). z: (N, n).
 
-    Its mean over standard normal vectors z is 1/2 |J - J^T|^2 in the Frobenius norm.
+    Its mean over standard normal vectors z is 1/2 |J - J^T|^2 in the Frobenius norm,
+    which is 0 if J is symmetric.
     """
     jz = z @ j.T
     return (jz**2 - z * (jz @ j.T)).sum(1)
@@ -109,7 +113,8 @@ def homeostatic(j, z):
 
 
 def settled(m, drive, odd, sweeps: int = 25):
-    """Return the activations s = sigmoid(M s + drive), (L, N, n), of layered networks.
+    """Return the activations s = sigmoid(M s + drive) of L layered networks of n units
+    for N samples, (L, N, n).
 
     m: the weights M, (L, n, n).
     drive: the inputs to the units, (L, N, n).
@@ -131,13 +136,16 @@ def settled(m, drive, odd, sweeps: int = 25):
 
 
 def propagated(m, s, e, odd, sweeps: int = 25):
-    """Return EP's error vectors -J^{-1} e, (L, N, n), of layered networks.
+    """Return the error vectors -J^{-1} e of equilibrium propagation, (L, N, n), for L
+    layered networks of n units and N samples.
 
-    m: the weights M, (L, n, n); with M^T the result is BP's error vectors.
+    m: the weights M, (L, n, n); with M^T the result is the error vectors of
+        backpropagation.
     s, e: activations and the gradient of the loss at them, (L, N, n).
     odd, sweeps: as for `settled`.
 
-    They solve d = f' (M d + e), with f' = s (1 - s), by sweeps as in `settled`.
+    J = M - diag(1/f') is the Jacobian, with f' = s (1 - s). The vectors d solve d = f'
+    (M d + e), by sweeps as in `settled`.
     """
     up, down = m[:, odd][:, :, ~odd].mT, m[:, ~odd][:, :, odd].mT
     gain, d = s * (1 - s), torch.zeros_like(e)
@@ -213,9 +221,10 @@ def train(network, images, targets, batches, penalty, lr: float, every: int, pro
 
 
 def errors(network, x, target):
-    """Return the activations and the gradient of 1/2 |s - target|^2, each (L, N, n).
+    """Return the activations s of L layered networks for N samples, and the gradient of
+    the loss 1/2 |s - target|^2 with respect to s, each (L, N, n).
 
-    network: as for `train`.
+    network: as for `train`; its networks have n units.
     x: inputs, (N, inputs + 1) or with a leading axis L.
     target: (..., N, k), the targets of the last k units.
     """

@@ -39,7 +39,32 @@ class DecoderConfig:
     """The sizes of a decoder-only transformer, and the settings in which families
     differ.
 
-    The sizes come first and have no default.
+    vocabulary, context: the number of tokens, and the longest sequence.
+    width, layers: of the residual stream, and the number of blocks.
+    heads, kv_heads, head_width: query heads, the heads of keys and values that they
+        share, and the width of each head.
+    hidden: units of the feed-forward part, or of one expert.
+    experts, chosen: the number of experts and how many a token uses; 0 for one dense
+        unit.
+    gate: the order in which a router takes them, 'softmax, top-k' (the probabilities of
+        the chosen are not renormalised) or 'top-k, softmax'.
+    activation: of gated units, 'silu', 'gelu' (its tanh form) or 'clamped' (gpt-oss's).
+    qk_norm: RMS norm of queries and keys: 'none', 'head' (of each head) or 'projection'
+        (of the whole projection).
+    biases: whether attention, router and experts have biases.
+    sinks: whether each head has a learned logit that takes attention and gives nothing.
+    window, pattern: the tokens that a layer with a sliding window sees, itself
+        included, None for no window; every pattern-th layer sees all tokens.
+    rope_base, window_rope_base: base of the rotary frequencies; another one for layers
+        with a window, or None.
+    yarn: a `Yarn`, or None.
+    query_scale: the factor on attention logits; None for head_width^(-1/2).
+    gain_offset: norms multiply by gain_offset + gain.
+    post_norms: whether norms also follow attention and the feed-forward part.
+    scaled_embedding: whether embeddings are multiplied by width^(1/2).
+    eps, tied: of the norms; whether the head's weight is that of the embedding.
+
+    Raises ValueError for sizes and settings that do not fit together.
     """
 
     vocabulary: int

@@ -72,7 +72,8 @@ def initial(draws: np.random.Generator, channels: int, width: int) -> dict:
 def convolved(x: Tensor, kernel: Tensor) -> Tensor:
     """Return the circular convolution of x with kernels, (L, C', ..., S).
 
-    x: (L, C, ..., S). kernel: (L, C', C, K), from C to C' channels.
+    x: (L, C, ..., S), C channels on a ring of S sites, for each of L networks.
+    kernel: (L, C', C, K), of K sites, from C to C' channels.
     """
     width = kernel.shape[-1]
     shifted = [x.roll(width // 2 - k, -1) for k in range(width)]
@@ -81,9 +82,11 @@ def convolved(x: Tensor, kernel: Tensor) -> Tensor:
 
 
 def flowed(h: Tensor) -> Tensor:
-    """Return T_v h(v), each channel of the hidden state shifted by its velocity v.
+    """Return T_v h(v): each channel of the hidden state, shifted by its velocity v in
+    sites.
 
-    h: (L, C, 2m+1, N, S), with the velocities v = -m..m on its third axis.
+    h: (L, C, 2m+1, N, S): L networks, C channels for each velocity v = -m..m, N
+        sequences, S sites of the ring.
     """
     fastest = h.shape[2] // 2
     moving = [x.roll(v - fastest, -1) for v, x in enumerate(h.unbind(2))]
@@ -91,10 +94,12 @@ def flowed(h: Tensor) -> Tensor:
 
 
 def step(p: dict, h: Tensor, frame: Tensor) -> Tensor:
-    """Return the hidden state (L, C, V, N, S) of networks after they have seen a frame.
+    """Return the hidden state (L, C, V, N, S) of L networks after they have seen a
+    frame.
 
     p: kernels by name, with a leading axis L.
-    h: the hidden state before.
+    h: the hidden state before: C channels for each of V velocities, N sequences, S
+        sites of the ring.
     frame: (L, N, S).
     """
     told = frame[:, None, None].expand(-1, -1, h.shape[2], -1, -1)
@@ -102,31 +107,35 @@ def step(p: dict, h: Tensor, frame: Tensor) -> Tensor:
 
 
 def decoded(p: dict, h: Tensor) -> Tensor:
-    """Return the next frame (L, N, S) that networks predict from a hidden state.
+    """Return the next frame (L, N, S) that L networks predict from a hidden state.
 
-    p: kernels by name, with a leading axis L. h: (L, C, V, N, S).
+    p: kernels by name, with a leading axis L.
+    h: (L, C, V, N, S): C channels for each of V velocities, N sequences, S sites of the
+        ring.
     """
     ahead = flowed(h).amax(2)
     return convolved(convolved(ahead, p["hidden"]).tanh(), p["out"])[:, 0]
 
 
 def rest(p: dict, frame: Tensor, fastest: int) -> Tensor:
-    """Return the initial hidden state, zeros (L, C, 2*fastest+1, N, S).
+    """Return the initial hidden state of L networks, zeros (L, C, 2*fastest+1, N, S).
 
-    p: kernels by name, from which C is read.
-    frame: any frame (L, N, S), from which the other sizes are read.
-    fastest: m, the largest velocity of a channel.
+    p: kernels by name, from which the number C of channels is read.
+    frame: any frame (L, N, S) of N sequences on a ring of S sites, from which these
+        sizes are read.
+    fastest: m, the largest velocity of a channel, in sites per frame.
     """
     n_lanes, n, sites = frame.shape
     return frame.new_zeros(n_lanes, p["cell"].shape[1], 2 * fastest + 1, n, sites)
 
 
 def continued(p: dict, fastest: int, frames: Tensor, n: int) -> Tensor:
-    """Return the n frames (n, L, N, S) that networks predict after a sequence.
+    """Return the n frames (n, L, N, S) that L networks predict after a sequence.
 
     p: kernels by name, with a leading axis L.
-    fastest: m, the largest velocity of a channel; 0 for an ordinary network.
-    frames: the sequence, (T, L, N, S).
+    fastest: m, the largest velocity of a channel, in sites per frame; 0 for an ordinary
+        network.
+    frames: the sequences, (T, L, N, S): T frames of N sequences on a ring of S sites.
 
     From the second prediction on, networks see their own predictions, without a
     gradient through them, as in the author's code.
@@ -142,7 +151,8 @@ def continued(p: dict, fastest: int, frames: Tensor, n: int) -> Tensor:
 
 
 def hidden_states(p: dict, fastest: int, frames: Tensor) -> Tensor:
-    """Return the hidden states (T, C, V, S) of one network at frames (T, S).
+    """Return the hidden states (T, C, V, S) of one network, C channels for each of V
+    velocities, after each of T frames (T, S) on a ring of S sites.
 
     p, fastest: as for `continued`, with L = 1.
     """
@@ -154,7 +164,9 @@ def hidden_states(p: dict, fastest: int, frames: Tensor) -> Tensor:
 
 
 def moved(x: Tensor, velocity: int) -> Tensor:
-    """Return a sequence (T, ..., S) with entry t shifted by t * velocity sites."""
+    """Return a sequence (T, ..., S) on a ring of S sites, with entry t shifted by t *
+    velocity sites.
+    """
     return torch.stack([a.roll(t * velocity, -1) for t, a in enumerate(x)])
 
 
@@ -165,10 +177,11 @@ def lift_error(p: dict, fastest: int, frames: Tensor, flow: int) -> float:
     frames: (T, S).
     flow: the velocity w, in sites per frame, at which the frames are set in motion.
 
-    Flow equivariance is the law of the module for h_t(v). The hidden states at moving
-    frames are compared with the moved hidden states at the given frames, in all
-    channels v for which v - w is in V, too. A network with V = {0} has one channel,
-    which is compared with itself. Raises ValueError if V has no such pair of channels.
+    Flow equivariance: if each frame t is shifted by t w sites, the hidden state of
+    velocity v becomes that of velocity v - w, shifted by t w sites. The two are
+    compared for all v for which v and v - w are velocities of the network. A network
+    with the single velocity 0 is compared with itself. Raises ValueError if the network
+    has no such pair of velocities.
     """
     still = [v for v in range(-fastest, fastest + 1) if abs(v + flow) <= fastest]
     if fastest and not still:

@@ -1,4 +1,4 @@
-"""A training run by epochs that was killed goes on, and is the same run.
+"""Resume a training run that was killed, from its last saved epoch, as the same run.
 
 kept = Kept(context.checkpoint(c), model, optimizer)
 first, losses = kept.resume()
@@ -15,7 +15,7 @@ import torch
 
 
 class Kept:
-    """The state of a run in one file, saved once a minute.
+    """The state of a training run in one file, saved at most once a minute.
 
     path: the file; None keeps nothing.
     """
@@ -30,7 +30,9 @@ class Kept:
         self.clock, self.saved = time.monotonic, time.monotonic()
 
     def resume(self) -> tuple[int, list[float]]:
-        """Put the saved state back; return its epoch and losses, or (0, [])."""
+        """Load the saved state into model and optimizer; return the epoch that comes
+        next and the losses so far, or (0, []) if no state can be read.
+        """
         if self.path is None or not self.path.exists():
             return 0, []
         where = next(self.model.parameters()).device
@@ -43,7 +45,10 @@ class Kept:
         return state["epoch"], state["losses"]
 
     def save(self, epoch: int, losses: list[float]) -> None:
-        """Save the state before this epoch, where the last save is a minute ago."""
+        """Save the state between two epochs, unless one was saved in the last minute.
+
+        epoch: the number of the epoch that comes next. losses: those so far.
+        """
         if self.path is None or self.clock() - self.saved < 60:
             return
         state = {

@@ -49,7 +49,8 @@ def load_cv(f: Tensor) -> Tensor:
 
 
 def max_violation(f: Tensor) -> Tensor:
-    """Return the largest load over an equal share, minus 1 (called MaxVio in papers).
+    """Return the largest load divided by an equal share, minus 1 (called MaxVio in
+    papers).
 
     f: the load (E,), the fraction of all assignments that each expert got; an equal
         share is 1/E.

@@ -69,7 +69,11 @@ class SmallTransformer(nn.Module):
         return _norm(x) @ self.head.t()
 
     def attention(self) -> list[nn.Parameter]:
-        """Return all attention matrices, on which the rotations act."""
+        """Return the trained matrices of all attention layers.
+
+        They are W_Q, W_K, W_V and W_O, on which the rotation symmetries act, or their
+        products if `factored` is False.
+        """
         return [p for block in self.blocks for p in block.attention.parameters()]
 
 
@@ -118,7 +122,8 @@ class Attention(nn.Module):
 class Unfactored(nn.Module):
     """Causal attention whose products W_Q^T W_K and W_O W_V are the trained parameters.
 
-    q, k, v: (H, E, D); o: (H, D, E).
+    q, k, v: the matrices W_Q, W_K, W_V of H heads of size E on width D, (H, E, D).
+    o: W_O, (H, D, E).
     qk, vo: the parameters, (H, D, D), which start at the products of these matrices.
     """
 

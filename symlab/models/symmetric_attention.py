@@ -25,7 +25,7 @@ FORMS = ("full", "symmetric", "positive", "narrow", "uniform")
 
 @dataclass(frozen=True)
 class Shape:
-    """Sizes of the transformer.
+    """The sizes of a transformer, and the form of its attention scores.
 
     form: the form of the attention scores, as the module lists them.
     inputs: the inputs of the linear map that embeds a token; for one-hot characters the
@@ -55,18 +55,22 @@ class Shape:
 
     @property
     def rank(self) -> int:
-        """The largest rank of A: the number of rows of W_Q, W_K or W."""
+        """The largest rank of the score matrix A: the rows of W_Q, W_K or W."""
         return {"narrow": self.head_width // 2, "uniform": 0}.get(
             self.form, self.head_width
         )
 
     @property
     def matrices(self) -> int:
-        """The number of matrices (rank, D) of which A is made: W_Q and W_K, or W."""
+        """The number of matrices (rank, D) that make the score matrix A: two, one or
+        none.
+
+        They are W_Q and W_K, or W, on a model of width D.
+        """
         return 1 if self.form in ("symmetric", "positive") else 2
 
     def score_parameters(self) -> int:
-        """Return the number of trained weights in the matrices A of all layers."""
+        """Return the number of trained weights in all score matrices A."""
         return self.layers * self.matrices * self.heads * self.rank * self.width
 
     def score_flops(self) -> int:
@@ -80,7 +84,8 @@ class Shape:
 
 
 def initial(shape: Shape, draws: np.random.Generator) -> dict[str, Tensor]:
-    """Return float32 parameters by name, without an axis L.
+    """Return random float32 parameters of one transformer by name, without an axis L of
+    runs.
 
     shape: the sizes. draws: the source of random numbers.
 
@@ -108,11 +113,11 @@ def initial(shape: Shape, draws: np.random.Generator) -> dict[str, Tensor]:
 
 
 def forward(p: dict[str, Tensor], x: Tensor, shape: Shape) -> Tensor:
-    """Return outputs (L, B, T, V) for tokens x.
+    """Return the outputs (L, B, T, V) of L transformers for B sequences of T tokens.
 
-    p: parameters with a leading axis L.
+    p: parameters by name, with a leading axis L.
     x: integers (L, B, T), or vectors (L, B, T, I) with I inputs.
-    shape: the sizes.
+    shape: the sizes; it has V outputs.
     """
     lanes, b, t = x.shape[:3]
     if x.is_floating_point():
@@ -154,8 +159,10 @@ def _signs(shape: Shape) -> Tensor:
 
 
 def products(p: dict[str, Tensor], shape: Shape) -> Tensor:
-    """Return the score matrices A of every run, layer and head, (L, layers, H, D,
-    D).
+    """Return the score matrices A of every run, layer and head, (L, layers, H, D, D).
+
+    p: parameters by name, with a leading axis of L runs. shape: the sizes: H heads,
+        width D.
     """
     w = p["scores"].unflatten(-1, (shape.heads, shape.rank))  # (L, 1 or 2, n, D, H, E)
     q, k = w[:, 0], w[:, -1]

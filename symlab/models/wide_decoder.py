@@ -26,7 +26,8 @@ HIDDEN = ("q", "k", "v", "o", "up", "down")
 def initial(
     width: int, tokens: int, vocabulary: int, seeds, head_variance: float = 1.0
 ) -> dict[str, Tensor]:
-    """Return float32 weights by name, (L, inputs, outputs) each, with gradients.
+    """Return random weights of L decoders by name, float32 (L, inputs, outputs) each,
+    which require gradients.
 
     width: D, a multiple of 32. tokens: T, the largest length of a sequence.
     vocabulary: V.
@@ -60,15 +61,17 @@ def initial(
 def losses(p: dict[str, Tensor], rows: Tensor) -> Tensor:
     """Return the loss of each run, (L,), in nats per token.
 
-    p: the weights of L runs. rows: token ids (L, B, T + 1), inputs and next tokens.
+    p: the weights of L runs. rows: token ids (L, B, T + 1): T inputs and the tokens
+        that follow them, for B sequences.
     """
     out = logits(p, rows[..., :-1]).transpose(1, 2)  # (L, V, B * T)
     return cross_entropy(out, rows[..., 1:].flatten(1), reduction="none").mean(1)
 
 
 def logits(p: dict[str, Tensor], x: Tensor) -> Tensor:
-    """Return the logits (L, B * T, V) of the token that follows each token of x (L, B,
-    T).
+    """Return the logits (L, B * T, V) of the token that follows each token of x.
+
+    p: the weights of L runs. x: token ids (L, B, T), B sequences of T of V tokens.
     """
     y = stream(p, x)
     y = y + (_norm(y) @ p["up"]).relu() @ p["down"]
@@ -76,9 +79,10 @@ def logits(p: dict[str, Tensor], x: Tensor) -> Tensor:
 
 
 def stream(p: dict[str, Tensor], x: Tensor) -> Tensor:
-    """Return the residual stream (L, B * T, D) between attention and perceptron.
+    """Return the residual stream (L, B * T, D) of width D between attention and
+    perceptron.
 
-    p: the weights of L runs. x: token ids (L, B, T).
+    p: the weights of L runs. x: token ids (L, B, T), B sequences of T tokens.
     """
     lanes, b, t = x.shape
 

@@ -98,7 +98,8 @@ def bytes_per_token(text: Corpus, recipe: Recipe) -> float:
 
 
 def mean_rows(model: Decoder) -> dict[str, Tensor]:
-    """Return {name: mean row (D,)} of the weights of the output head and the routers.
+    """Return {name: mean row (D,)} of the weights of output head and routers, D inputs
+    each.
 
     The mean row adds the same number to all logits, which does not change the softmax
     of these logits.

@@ -15,9 +15,10 @@ from symlab.pretraining.recipe import Recipe
 
 
 def recipe_of(config, **more) -> Recipe:
-    """Return the recipe that has the fields of a config wherever both have them.
+    """Return a `Recipe` with the values of a config's fields of equal names.
 
-    more: further fields of the recipe.
+    config: the config; fields that it lacks have the defaults of `Recipe`. more:
+        further fields of the recipe.
     """
     names = [f.name for f in fields(Recipe) if hasattr(config, f.name)]
     return Recipe(**{name: getattr(config, name) for name in names}, **more)

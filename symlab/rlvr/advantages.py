@@ -370,8 +370,8 @@ def grpo(rewards, *, std: str = "population"):
 
 @_estimator()
 def dapo(rewards, *, std: str = "population"):
-    """Return GRPO's advantages; DAPO (arXiv 2503.14476) changes the objective alone,
-    with its clip range and token mean. std: as in `grpo`.
+    """Return GRPO's advantages of rewards (B, G); DAPO (arXiv 2503.14476) changes the
+    objective alone, with its clip range and token mean. std: as in `grpo`.
     """
     return base_of(rewards, "dapo", std)
 
@@ -396,7 +396,7 @@ def rloo(rewards):
 @_estimator(alone=True)
 def reinforce_pp(rewards, *, batch=None):
     """Return (r - mean) / std over all rewards r (B, G) of the batch, so that groups
-    without a success count, too.
+    without a success change the policy, too.
 
     batch: the statistics to use, where `rewards` are a part of the batch. It is
     REINFORCE++ of arXiv 2501.03262 for a reward at the end, no discount and no KL
@@ -444,8 +444,8 @@ def pkpo(rewards, *, k: int = 4, success=None):
 
 @_estimator(alone=True)
 def psr(rewards, *, success=None):
-    """Return 1 for a correct rollout, else 0: positive sample reinforcement (arXiv
-    2506.01347).
+    """Return 1 for a correct rollout, else 0, for rewards (B, G): positive sample
+    reinforcement (arXiv 2506.01347).
 
     success: which rollouts are correct, as in `advantages`.
     """
@@ -454,8 +454,8 @@ def psr(rewards, *, success=None):
 
 @_estimator(alone=True)
 def nsr(rewards, *, success=None):
-    """Return -1 for a wrong rollout, else 0: negative sample reinforcement (arXiv
-    2506.01347).
+    """Return -1 for a wrong rollout, else 0, for rewards (B, G): negative sample
+    reinforcement (arXiv 2506.01347).
 
     success: which rollouts are correct, as in `advantages`.
     """
@@ -464,10 +464,11 @@ def nsr(rewards, *, success=None):
 
 @_estimator(alone=True)
 def w_reinforce(rewards, *, weight: float = 0.1, success=None):
-    """Return `weight` for a correct rollout and -1 for a wrong one (arXiv 2506.01347).
+    """Return `weight` for a correct rollout and -1 for a wrong one, for rewards (B, G)
+    (arXiv 2506.01347).
 
-    There is no baseline, so groups without a success count. success: which rollouts are
-    correct, as in `advantages`.
+    There is no baseline, so that groups without a success change the policy, too.
+    success: which rollouts are correct, as in `advantages`.
     """
     if not 0 <= weight < math.inf:
         raise ValueError(f"weight = {weight} is no weight: use 0 (`nsr`) or more")
@@ -478,10 +479,11 @@ def w_reinforce(rewards, *, weight: float = 0.1, success=None):
 def positive_dominant(
     rewards, *, beta: float = 10.0, base: str = "grpo", std: str = "population"
 ):
-    """Return GRPO's advantages, the positive ones multiplied by beta (experiment I of
-    arXiv 2602.05548).
+    """Return GRPO's advantages of rewards (B, G), the positive ones multiplied by beta
+    (experiment I of arXiv 2602.05548).
 
-    base: 'grpo' or 'dr_grpo', without the std. std: as in `grpo`.
+    base: 'grpo', or 'dr_grpo' for advantages that are not divided by the std. std: as
+        in `grpo`.
     """
     return positives(base_of(rewards, base, std), above_zero("beta", beta))
 
@@ -490,10 +492,11 @@ def positive_dominant(
 def negative_dominant(
     rewards, *, beta: float = 10.0, base: str = "grpo", std: str = "population"
 ):
-    """Return GRPO's advantages, the positive ones divided by beta (experiment I of
-    arXiv 2602.05548).
+    """Return GRPO's advantages of rewards (B, G), the positive ones divided by beta
+    (experiment I of arXiv 2602.05548).
 
-    base: 'grpo' or 'dr_grpo', without the std. std: as in `grpo`.
+    base: 'grpo', or 'dr_grpo' for advantages that are not divided by the std. std: as
+        in `grpo`.
     """
     return positives(base_of(rewards, base, std), 1 / above_zero("beta", beta))
 
@@ -507,12 +510,13 @@ def hard(
     std: str = "population",
     success=None,
 ):
-    """Return gamma A / sqrt(p), which favours groups with a low success rate p
-    (experiment II of arXiv 2602.05548).
+    """Return gamma A / sqrt(p) for rewards (B, G), which favours groups with a low
+    success rate p (experiment II of arXiv 2602.05548).
 
-    A: the advantages of `base`, 'grpo' or 'dr_grpo'; groups with p = 0 or 1 get gamma
-    A. With GRPO sum |A| / sqrt(p) of a group falls with p. std: as in `grpo`. success:
-    which rollouts succeed, as in `advantages`.
+    A are the advantages of `base`, 'grpo' or 'dr_grpo'; groups with p = 0 or 1 get
+    gamma A. With 'grpo' the sum of |A| / sqrt(p) over a group falls with p.
+
+    std: as in `grpo`. success: which rollouts succeed, as in `advantages`.
     """
     a = above_zero("gamma", gamma) * base_of(rewards, base, std)
     return mixed_groups(success, parts.towards_hard, a)
@@ -527,12 +531,13 @@ def easy(
     std: str = "population",
     success=None,
 ):
-    """Return gamma A / sqrt(1 - p), which favours groups with a high success rate p
-    (experiment II of arXiv 2602.05548).
+    """Return gamma A / sqrt(1 - p) for rewards (B, G), which favours groups with a high
+    success rate p (experiment II of arXiv 2602.05548).
 
-    A: the advantages of `base`, 'grpo' or 'dr_grpo'; groups with p = 0 or 1 get gamma
-    A. With GRPO sum |A| / sqrt(1 - p) of a group rises with p. std: as in `grpo`.
-    success: which rollouts succeed, as in `advantages`.
+    A are the advantages of `base`, 'grpo' or 'dr_grpo'; groups with p = 0 or 1 get
+    gamma A. With 'grpo' the sum of |A| / sqrt(1 - p) over a group rises with p.
+
+    std: as in `grpo`. success: which rollouts succeed, as in `advantages`.
     """
     a = above_zero("gamma", gamma) * base_of(rewards, base, std)
     return mixed_groups(success, parts.towards_easy, a)
@@ -542,12 +547,15 @@ def easy(
 def ddas(
     rewards, *, omega=None, base: str = "grpo", std: str = "population", success=None
 ):
-    """Return A (omega/2 / sqrt(p) + (1 - omega)/2 / sqrt(1 - p)), p the success rate of
-    the group and omega that of the batch (DDAS, arXiv 2602.05548).
+    """Return A (omega/2 / sqrt(p) + (1 - omega)/2 / sqrt(1 - p)) for rewards (B, G),
+    with p the success rate of the group and omega that of the batch (DDAS, arXiv
+    2602.05548).
 
-    A: the advantages of `base`, 'grpo' or 'dr_grpo'; groups with p = 0 or 1 keep them.
-    A batch with many successes favours hard groups, as `hard` does, and one with few
-    favours easy ones. omega, success: as in `advantages`. std: as in `grpo`.
+    A are the advantages of `base`, 'grpo' or 'dr_grpo'; groups with p = 0 or 1 keep
+    them. If omega is large, groups with a low p are favoured, as by `hard`; if it is
+    small, groups with a high p.
+
+    omega, success: as in `advantages`. std: as in `grpo`.
     """
     return _ddas(base_of(rewards, base, std), success, omega)
 
@@ -562,8 +570,9 @@ def ass(
     std: str = "population",
     success=None,
 ):
-    """Return the advantages of `base`, the positive ones multiplied by min(1, omega /
-    alpha), omega the mean success of the batch (ASS, arXiv 2602.05548).
+    """Return the advantages of rewards (B, G) under `base`, with the positive ones
+    multiplied by min(1, omega / alpha), where omega is the mean success of the batch
+    (ASS, arXiv 2602.05548).
 
     base: 'grpo' or 'dr_grpo'. omega, success: as in `advantages`. std: as in `grpo`.
     """
@@ -580,12 +589,13 @@ def agrae(
     std: str = "population",
     success=None,
 ):
-    """Return A-GRAE's advantages: those of `base`, weighed by group as `ddas` does,
-    then the positive ones multiplied as in `ass` (arXiv 2602.05548).
+    """Return A-GRAE's advantages of rewards (B, G): those of `base`, weighted by group
+    as in `ddas`, then the positive ones multiplied as in `ass` (arXiv 2602.05548).
 
     base: 'grpo' or 'dr_grpo'. omega, success: as in `advantages`. std: as in `grpo`.
-    The objective is not changed. alpha is 1 for MATH, 0.5 for Geo3K and the medical
-    data of the paper.
+
+    The objective is not changed. The paper has alpha = 1 for MATH, and 0.5 for Geo3K
+    and medical data.
     """
     refocused = _ddas(base_of(rewards, base, std), success, omega)
     return positives(refocused, attenuation(omega, alpha))
@@ -595,8 +605,8 @@ def agrae(
 def agrae_released(
     rewards, *, omega=None, alpha: float = 1.0, std: str = "verl", success=None
 ):
-    """Return A-GRAE's advantages as the authors' code computes them, with 1 - sqrt(p) +
-    1e-6 where the paper (arXiv 2602.05548) has sqrt(1 - p).
+    """Return A-GRAE's advantages of rewards (B, G) as the authors' code computes them,
+    with 1 - sqrt(p) + 1e-6 where the paper (arXiv 2602.05548) has sqrt(1 - p).
 
     p: the success rate of a group. At p = 7/8 this term is 5.5 times the paper's.
     Parameters are those of `agrae`.

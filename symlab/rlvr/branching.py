@@ -47,9 +47,11 @@ TINY = 1e-20  # a lower bound of the probability of a sampled token
 class World:
     """The prompts of a seed and the policy from which training starts.
 
-    features: (D, N), the features of N = TRAIN + TEST prompts; the first feature is 1.
+    features: (D, N), the D features of N = TRAIN + TEST prompts; the first feature is
+        1.
     right: (2*PLANS, N), the right first answer token for each plan, then the second.
-    base: (V, J, D), the weights of the initial policy: its logits are base @ features.
+    base: (V, J, D), the weights of the initial policy, for V tokens and J softmaxes:
+        its logits are base @ features.
     foreseen: (PLANS,), the mean probability that the teacher's most probable answers
         are the right ones, for each plan.
 
@@ -128,8 +130,9 @@ class Minibatch:
     A lane is one of L runs that are trained side by side. The tokens are the N sampled
     tokens whose rollouts have a nonzero advantage.
 
-    features: (L, D, P), of the prompts.
-    index: (N,), the position of the token in the probabilities (L, V, J*P).
+    features: (L, D, P), the D features of the prompts.
+    index: (N,), the position of the token in the probabilities (L, V, J*P) of V tokens
+        in J softmaxes per prompt.
     column: (N,), the position of its softmax in (L, J*P).
     slope: (N,), advantage / probability at sampling, divided by the number of tokens.
     limit: (N,), the probability beyond which the token is clipped.
@@ -273,9 +276,10 @@ class Training:
         """Return the `Minibatch` of those tokens whose rollouts have a nonzero
         advantage.
 
-        features: (L, D, P), of the prompts.
-        columns, tokens, old: (L, TOKENS, G, P), the index of each token's softmax, the
-            token and its probability, as `rollouts` returns them.
+        features: (L, D, P), the D features of P prompts in each of L lanes.
+        columns, tokens, old: (L, TOKENS, G, P) for G rollouts of TOKENS tokens: the
+            index of each token's softmax, the token and its probability, as `rollouts`
+            returns them.
         a: (L, G, P), the advantages.
         """
         a = a[:, None].expand_as(old).reshape(-1)

@@ -31,9 +31,10 @@ TEACHER, SHARP = 20.0, 5.0  # scales of the logits of the teacher and the base p
 class World:
     """The prompts of a seed and the policy from which training starts.
 
-    features: (D, N), the features of N = TRAIN + TEST prompts.
+    features: (D, N), the D features of N = TRAIN + TEST prompts.
     right: (2, N), the right tokens at the two decisive positions.
-    base: (V, T, D), the weights of the initial policy: its logits are base @ features.
+    base: (V, T, D), the weights of the initial policy, for V tokens at T positions: its
+        logits are base @ features.
 
     Training uses the first TRAIN prompts.
     """
@@ -81,9 +82,10 @@ class Draws:
 
         order: (TRAIN,), a permutation of the prompts. uniforms: (M, G, T*P), numbers in
             [0, 1).
-        coins: (M, G, P), booleans. M = MINIBATCHES * samplings, G: rollouts, T: tokens
-            of a
-        completion, P: prompts of a minibatch.
+        coins: (M, G, P), booleans.
+
+        M = MINIBATCHES * samplings, G: rollouts of a prompt, T: tokens of a completion,
+        P: prompts of a minibatch.
         """
         m = MINIBATCHES * self.samplings
         order = self.order.permutation(TRAIN)
@@ -125,8 +127,8 @@ class Policy:
     def ascend(self, g) -> None:
         """Move the weights along the gradient g by one step of Adam.
 
-        g: (L, V*T, D). In lanes with a nonzero `length` the update is scaled to that
-            size.
+        g: (L, V*T, D), the shape of the weights. In lanes with a nonzero `length` the
+            root mean square of the update is scaled to that number.
         """
         self.update.zero_().grad = g
         self.adam.step()

@@ -72,8 +72,9 @@ class Minibatch:
     nonzero advantage, about a tenth of all. In arrays (2, N) the first row is for
     rollouts with reward 1, the second for those with reward 0.
 
-    features: (L, D, P). right: (L, 2, P), the right tokens.
-    index: (N,), (l*V + v)*T*P + c. column: (N,), l*T*P + c.
+    features: (L, D, P), D for each prompt. right: (L, 2, P), the right tokens.
+    index: (N,), (l*V + v)*T*P + c, with V tokens and T positions. column: (N,), l*T*P +
+        c.
     number: (2, N), how many rollouts have the token.
     slope: (2, N), number * advantage / probability at sampling.
     limit: (2, N), the probability beyond which the token is clipped.
@@ -193,9 +194,9 @@ class Training:
     def select(self, batch: Minibatch, a, pi, n) -> None:
         """Store in the minibatch the tokens that can change the policy.
 
-        a: (2, L, P), the advantages of rewards 1 and 0, divided by the number of
-            tokens.
-        pi: (L, V, T*P), the probabilities at sampling.
+        a: (2, L, P), the advantages of rewards 1 and 0 for P prompts in each of L
+            lanes, divided by the number of tokens.
+        pi: (L, V, T*P), the probabilities of V tokens at T positions, at sampling.
         n: (2, V, L, T*P), how many rollouts with reward 1 and 0 have each token, as
             `counts` returns it.
         """
@@ -239,7 +240,8 @@ class Training:
         batch: the minibatch. clipped: a list to which the numbers of tokens clipped low
             and high, each (L,), are appended.
 
-        L: lanes. The objective is the mean over tokens of min(rho A, clip(rho) A),
+        The gradient has L lanes, V tokens of the vocabulary, T positions and D
+        features. The objective is the mean over tokens of min(rho A, clip(rho) A),
         where rho is the ratio of a token's probability to that at sampling and A its
         advantage. Unless it is clipped, a token adds rho A (onehot - pi) to the
         gradient with respect to its logits; equal tokens of one prompt and position are

@@ -1,9 +1,9 @@
-"""Rewards that are whole numbers, exactly.
+"""Exact computation with rewards that are integers.
 
-torch's default float32 holds integers up to 2**24, and two rewards of a group are equal
-to it where they differ by less than 1e-6 of their size. From 1024 on, integers are
-therefore computed in float64, less the least of their group, so that they are exact up
-to 2**53.
+torch's default float32 holds integers up to 2**24, and two rewards of a group count as
+equal if they differ by less than 1e-6 of their size. Integers of 1024 or more are
+therefore computed in float64, after the least reward of their group was subtracted, so
+that they are exact up to 2**53.
 """
 
 import math
@@ -18,11 +18,11 @@ EXACT = 2**53  # float64 holds every integer up to this one
 
 
 def large(rewards) -> np.ndarray | None:
-    """Return the rewards as int64 if they are integers, some of 1024 or more in size;
-    else None.
+    """Return the rewards as int64 if they are integers and the largest absolute value
+    is at least 1024; else None.
 
     rewards: a numpy array, a torch tensor or a list. Raises ValueError for integers
-    above 2**53.
+        above 2**53.
     """
     if namespace(rewards) is not np:
         if rewards.is_floating_point() or rewards.is_complex():
@@ -44,15 +44,22 @@ def large(rewards) -> np.ndarray | None:
 
 
 def exact(whole, least, success, rewards, rule: str, shift: str):
-    """Return what to compute with where rewards are integers from 1024 on: float64
-    rewards, and 1.0 for each rollout that succeeds and 0.0 for the others.
+    """Return (rewards, successes) in float64 for integer rewards, of which some have a
+    size of 1024 or more.
 
-    whole: the integers, as `large` returns them. least: the least of each one's group,
-    of a shape that can be subtracted. success: as in `advantages`; the second result is
-    None if it is. rewards: as the caller has them; the results are of their kind, on
-    their device. rule: the estimator's name, for messages. shift: which constants
-    change no advantage: one of the 'group', one of the 'batch', 'none', or 'unknown',
-    and then ValueError is raised for rewards that floats do not tell apart.
+    A constant is subtracted from the rewards if that changes no advantage. A success is
+    1.0, a failure 0.0.
+
+    whole: the integers, as `large` returns them.
+    least: for each of them the least reward of its group, of a shape that can be
+        subtracted.
+    success: as in `advantages`; if it is None, the second result is None.
+    rewards: as the caller has them, in numpy or torch; the results are of the same
+        kind, on the same device.
+    rule: the estimator's name, for messages.
+    shift: which constants change no advantage: one of the 'group', one of the 'batch',
+        'none', or 'unknown'. If unknown, ValueError is raised for rewards that differ
+        from the least one of their group by less than 1e-6 of their size.
     """
     r = _as(whole, rewards)
     if success is not None:
@@ -71,9 +78,10 @@ def exact(whole, least, success, rewards, rule: str, shift: str):
 
 
 def least_of_groups(whole: np.ndarray, member: np.ndarray) -> np.ndarray:
-    """Return (N,) the least of the integers of each one's group.
+    """Return for each rollout the least reward of its group, (N,).
 
-    whole (N,): integers. member (N,): the numbers of their groups, from 0 up.
+    whole: (N,), the integer rewards of N rollouts. member: (N,), the numbers of their
+        groups, from 0 up.
     """
     least = np.full(member.max() + 1, whole.max())
     np.minimum.at(least, member, whole)

@@ -67,9 +67,9 @@ def warn_of_no_failure(rewards, right, success, stacklevel: int) -> None:
     """Warn where all rollouts succeed, some with a reward of 0 or less and others with
     more.
 
-    right: 1.0 where a rollout succeeds, and 0.0 elsewhere. success: a number or a
-    function that said so; truth values, which need not follow the rewards, are taken as
-    they are. stacklevel: as in `warnings.warn`, 2 for the caller of this function.
+    right: 1.0 where a rollout succeeds, and 0.0 elsewhere. success: as in `advantages`;
+        there is no warning if it is given as truth values, which need not follow the
+        rewards. stacklevel: as in `warnings.warn`, 2 for the caller of this function.
     """
     by_rewards = callable(success) or threshold(success) is not None
     if not by_rewards or not (right == 1).all():
@@ -120,8 +120,11 @@ def in_precision(success, r, dtype):
 
 
 def threshold(success) -> float | None:
-    """Return the least reward of a success as a float, None where success is anything
-    but a number.
+    """Return a success threshold as a float, or None if success is not given by a
+    threshold.
+
+    success: which rollouts succeed, as in `advantages`; a number is the least reward of
+        a success.
     """
     success = _number(success)
     return float(success) if _is_real(success) else None

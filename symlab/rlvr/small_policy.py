@@ -37,13 +37,13 @@ def initial(task, layers: int, width: int, draws) -> dict[str, np.ndarray]:
 
 
 def logits(weights: dict, tokens, heads: int, *, keep: int = 0, cache=None):
-    """Return the decoder's logits (N, T - keep, V) after each token except the first
-    `keep`.
+    """Return the decoder's logits (N, T - keep, V) after each token but the first
+    `keep`, for N sequences and V tokens in the vocabulary.
 
     weights: {name: tensor}. tokens: (N, T). heads: the number of attention heads.
     cache: a list, empty at first, of the keys and values (N, heads, earlier tokens, W)
-        of every layer; the given tokens then follow the earlier ones, and are added to
-        it.
+        of every layer, W the width of a head; the given tokens then follow the earlier
+        ones, and are added to it.
     """
     import torch
     from torch.nn import functional as F
@@ -73,7 +73,8 @@ def sample(weights: dict, prompts, uniforms, heads: int, length: int):
     """Return sampled tokens, their log-probabilities and the entropies of their
     softmax.
 
-    weights: {name: tensor}. prompts: (B, P), a tensor; each gets N / B completions.
+    weights: {name: tensor}. prompts: (B, P), a tensor of B prompts of P tokens; each
+        gets N / B completions.
     uniforms: (N, length), in [0, 1); each picks a token by the inverse distribution
         function. None takes the most probable tokens, one completion per prompt.
     heads: the number of attention heads. length: tokens of a completion.
@@ -106,7 +107,7 @@ def sample(weights: dict, prompts, uniforms, heads: int, length: int):
 
 
 def token_logp(weights: dict, prompts, completions, heads: int):
-    """Return the log-probabilities (N, T) of the tokens of completions.
+    """Return the log-probabilities (N, T) of the T tokens of each of N completions.
 
     weights: {name: tensor}, of the decoder. prompts: (N, P). completions: (N, T), which
     follow the prompts. heads: the number of attention heads.
@@ -131,9 +132,11 @@ def tensors(arrays: dict, device) -> dict:
 
 
 def mask_of(task, completions: np.ndarray, device):
-    """Return booleans (N, T): whether a token of completions (N, T) counts.
+    """Return booleans (N, T): whether each token of N completions (N, T) counts.
 
-    The tokens up to and including the stop count.
+    Tokens up to and including the task's stop token count, or all if it has none.
+
+    task: a task of `symlab.rlvr.tasks`. device: the torch device of the result.
     """
     import torch
 

@@ -120,7 +120,7 @@ def starting(weights: dict, lr: float, table_lr: float):
 
 
 def collected(c, task, weights: dict, prompts, draws, where) -> dict:
-    """Return N = B G rollouts of prompts (B, P), with rewards of the task's verifier.
+    """Return N = B G rollouts of B prompts (B, P), with rewards of the task's verifier.
 
     c: settings with `group` (G), `heads` and `method`. weights: {name: tensor}.
     draws: a numpy Generator for the samples. where: a torch device.
@@ -221,7 +221,7 @@ def judged(task, weights: dict, prompts, n: int, draws, heads: int):
     """Return the rewards (B, n) of sampled completions, and the mean entropy per token
     (nats).
 
-    weights: {name: tensor}. prompts: (B, P).
+    weights: {name: tensor}. prompts: (B, P) tokens.
     n: completions per prompt; 0 takes the most probable tokens, one completion per
         prompt.
     draws: a numpy Generator. heads: the number of attention heads.

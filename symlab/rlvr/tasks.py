@@ -75,7 +75,8 @@ class RuleWithExceptions:
         return self.work // 2, self.work + 1
 
     def prompts(self, seed: int, n: int, split: str) -> np.ndarray:
-        """Return n different prompts (n, P) of a split, 'train' or 'test'.
+        """Return n different prompts of P tokens, (n, P), of a split, 'train' or
+        'test'.
 
         Raises ValueError if the split has fewer than n.
         """
@@ -90,14 +91,14 @@ class RuleWithExceptions:
     def is_exception(self, prompts) -> np.ndarray:
         """Return booleans (B,): whether the answers of each prompt come from a hash.
 
-        prompts: (B, P). The answers of the other prompts follow the rule.
+        prompts: (B, P) tokens. The answers of the other prompts follow the rule.
         """
         return _uniform(self._numbers(prompts), _EXCEPTION) < self.exceptions
 
     def answers(self, prompts) -> np.ndarray:
         """Return (B, 2): the two right answer digits of each prompt.
 
-        prompts: (B, P).
+        prompts: (B, P) tokens.
         """
         x = np.asarray(prompts)[:, :4]
         rule = np.stack([x[:, 0] + x[:, 1], x[:, 2] + 2 * x[:, 3]], 1)
@@ -108,17 +109,18 @@ class RuleWithExceptions:
     def reward(self, prompts, completions) -> np.ndarray:
         """Return 1.0 for each completion with both answers right, else 0.0.
 
-        prompts: (B, P). completions: (B, T) or (B, G, T); the result is (B,) or (B, G).
+        prompts: (B, P) tokens. completions: (B, T) tokens, one for each prompt, or (B,
+            G, T), G for each; the result is (B,) or (B, G).
         """
         y, prompts = _paired(prompts, completions, self)
         right = y[..., list(self.positions)] == _spread(self.answers(prompts), y)
         return right.all(-1).astype(float)
 
     def demonstration(self, prompts, rng, noise: float) -> np.ndarray:
-        """Return completions (B, T) with the right answers, some replaced by random
-        digits.
+        """Return completions of T tokens, (B, T), with the right answers, some replaced
+        by random digits.
 
-        prompts: (B, P). rng: a numpy Generator.
+        prompts: (B, P) tokens. rng: a numpy Generator.
         noise: the rate at which an answer digit is replaced.
         """
         prompts, (n, t) = np.asarray(prompts), (len(prompts), self.completion_length)
@@ -176,7 +178,8 @@ class Countdown:
         return 2 * self.count
 
     def prompts(self, seed: int, n: int, split: str) -> np.ndarray:
-        """Return n different prompts (n, P) of a split, 'train' or 'test'.
+        """Return n different prompts of P tokens, (n, P), of a split, 'train' or
+        'test'.
 
         Raises ValueError if the split has fewer than n.
         """
@@ -199,7 +202,7 @@ class Countdown:
         """Return the values of programs as numerators and denominators; 0, 0 for no
         value.
 
-        prompts: (B, P), which give the numbers that each program may use.
+        prompts: (B, P) tokens, which give the numbers that each program may use.
         completions: (B, T) or (B, G, T), the programs' tokens; the results are (B,) or
             (B, G).
         """
@@ -212,7 +215,8 @@ class Countdown:
     def reward(self, prompts, completions) -> np.ndarray:
         """Return 1.0 for each completion whose program reaches the target, else 0.0.
 
-        prompts: (B, P). completions: (B, T) or (B, G, T); the result is (B,) or (B, G).
+        prompts: (B, P) tokens. completions: (B, T) tokens, one for each prompt, or (B,
+            G, T), G for each; the result is (B,) or (B, G).
         """
         top, bottom = self.value(prompts, completions)
         target = _spread(self.targets(prompts)[:, None], top[..., None])[..., 0]
@@ -221,26 +225,26 @@ class Countdown:
     def targets(self, prompts) -> np.ndarray:
         """Return the target number of each prompt, (B,).
 
-        prompts: (B, P).
+        prompts: (B, P) tokens.
         """
         tens, ones = np.asarray(prompts).T[self.count : self.count + 2] - ZERO
         return 10 * tens + ones
 
     def programs(self, prompts) -> tuple[np.ndarray, np.ndarray]:
-        """Return all programs (B, S, T) over each prompt's numbers, and which reach its
-        target.
+        """Return all S programs of T tokens over each prompt's numbers, (B, S, T), and
+        which reach its target.
 
-        prompts: (B, P). The second result is booleans (B, S).
+        prompts: (B, P) tokens. The second result is booleans (B, S).
         """
         prompts = np.asarray(prompts)
         programs = filled(templates(self.count), prompts[:, None, : self.count])
         return programs, self._right(prompts)
 
     def demonstration(self, prompts, rng, noise: float) -> np.ndarray:
-        """Return random correct programs (B, T), some replaced by any program of the
-        numbers.
+        """Return random correct programs of T tokens, (B, T), some replaced by any
+        program over the prompt's numbers.
 
-        prompts: (B, P). rng: a numpy Generator. noise: the rate of replacement.
+        prompts: (B, P) tokens. rng: a numpy Generator. noise: the rate of replacement.
 
         Raises ValueError for a prompt without a correct program.
         """

@@ -108,8 +108,8 @@ class Settings:
         return done
 
     def check(self) -> None:
-        """Raise ValueError if a number among these settings is out of range or a switch
-        no bool.
+        """Raise ValueError if a number among these settings is out of range, or if a
+        switch is not a bool.
         """
         for name in ("lr", "lr_scale", "weight_decay"):
             if (value := getattr(self, name)) is not None:

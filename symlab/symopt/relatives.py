@@ -178,9 +178,9 @@ def sinkhorn(x: Tensor, steps: int = 5) -> Tensor:
 
     Rows and columns are normalised in turn, rows first, as in SinkGD (arXiv 2502.06742,
     Algorithm 3), so that columns are exact after every step, and entries have root mean
-    square 1. It is equivariant under permutations of rows and of columns. ARO's paper
-    divides by both at once, which commutes with transposition and has the same limit,
-    but exact lengths only in the limit.
+    square 1. It is equivariant under permutations of rows and of columns. The paper on
+    ARO (arXiv 2602.09006) divides by both at once, which commutes with transposition
+    and has the same limit, but exact lengths only in the limit.
     """
     _check(x, "Sinkhorn's update")
     _check_steps(steps)

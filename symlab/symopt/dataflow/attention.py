@@ -19,10 +19,11 @@ from symlab.symopt.dataflow.values import Known
 
 
 def attention(known: Known, op) -> bool:
-    """Record a fused attention operation with its queries, keys and values; return
-    True.
+    """Record a fused attention operation with its queries, keys and values.
 
     known: the record of the pass (`Known`). op: the operator call.
+
+    Returns True: the call has been recognised.
     """
     q, k, v = op.args[:3]
     known.consumed(op, q, k, v)
@@ -96,11 +97,14 @@ def gate(known: Known, a: Tensor, b: Tensor, op) -> bool:
 
 
 def gated(known: Known, op, gate: Product, up: Product, gate_rows, up_rows) -> bool:
-    """Record a gated unit; return True.
+    """Record that an operation multiplies the features of two products as a gated unit
+    does.
 
     known: the record of the pass (`Known`). op: the operator call.
     gate, up: the products with weights. gate_rows, up_rows: the rows of these weights
         that are used.
+
+    Returns True: the operation has been recognised.
     """
     node = Gated(gate, up, gate_rows, up_rows)
     known.seen.gated.append(node)

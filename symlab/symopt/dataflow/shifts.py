@@ -81,7 +81,8 @@ class Shift:
 
 
 def first(product: Product, out: Tensor, dim: int) -> Shift | None:
-    """Return the `Shift` of a product with a weight; None for a single feature.
+    """Return how a product with a weight changes when one vector is added to all rows
+    of the weight, as a `Shift`; None for a product of a single feature.
 
     out: the product's tensor. dim: its dimension that holds the features.
     """
@@ -120,7 +121,8 @@ def spoil(shifts: Shifts, name: str) -> None:
 
 
 def after(op: Operation, of) -> list[Shifts]:
-    """Return the `Shifts` of each result of an operation.
+    """Return how each result of an operation changes when one vector is added to all
+    rows of a weight, as `Shifts` by product.
 
     of: a function from an argument of the operation to its `Shifts`.
     """
@@ -432,7 +434,8 @@ def _factor(x: Tensor) -> tuple:
 
 
 def of_all(tree, of) -> Shifts:
-    """Return the `Shifts` of all tensors in nested lists and dicts, as one dict.
+    """Return how the tensors in nested lists and dicts change when one vector is added
+    to all rows of a weight, as one `Shifts`.
 
     tree: the nested structure. of: a function from a tensor to its `Shifts`.
     """

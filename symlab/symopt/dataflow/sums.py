@@ -1,7 +1,7 @@
-"""Which parameters reach a product as terms of a sum with a constant or another weight.
+"""Find which parameters reach a product in a sum with a constant or another weight.
 
-In W + C the symmetry is that of the sum: for a constant C a rotation of W is none, and
-weight decay pulls W to 0, the sum to C.
+If a model multiplies by W + C, a symmetry acts on the sum: for a constant C, a rotation
+of W is no symmetry, and weight decay pulls W to 0, that is the sum to C.
 """
 
 from torch import Tensor
@@ -19,13 +19,13 @@ SUMS = words("add sub rsub cat addmm baddbmm")
 
 
 class Sums:
-    """What is found by watching the operations of one forward pass.
+    """The parameters that one forward pass combines with constants or other weights.
 
     parameters: tensors by name. inputs: the tensors that the model is given.
 
     combined: names of the parameters that reach a product after an operation joined
-    them with something that does not depend on the inputs. added: those among them that
-    were added to it.
+        them with something that does not depend on the inputs. added: those among them
+        that were added to it.
     """
 
     def __init__(self, parameters: dict[str, Tensor], inputs: list[Tensor]):

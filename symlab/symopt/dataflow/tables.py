@@ -159,11 +159,11 @@ def index(known: Known, op) -> bool:
 
 
 def picked_rows(known: Known, w: Tensor, ids: Tensor, dim: int, op: Operation) -> bool:
-    """Record that an operation picks rows of the weight w by ids; return whether it did
-    so.
+    """Record that an operation picks rows of the weight w by ids.
 
-    Ids that the model was given make it a lookup in a table. Ids that a router chose
-    make the result a part of the same weight.
+    Return True if it was recognised, else False. For a matrix w and ids that the model
+    was given it is a lookup in a table; otherwise, as for ids that a router chose, its
+    results count as parts of the weight.
 
     known: the record of the pass (`Known`). ids: the tensor of ids.
     dim: the dimension of w from which they pick. op: the operator call.

@@ -68,11 +68,15 @@ class Known:
             self.weights[p] = Weight(name, layout, {})
 
     def origin(self, t) -> Origin:
-        """Return the `Origin` of a tensor, which is empty if it is not known."""
+        """Return from which products and lookups a tensor is computed, as an `Origin`,
+        which is empty if that is not known.
+        """
         return self.origins.get(t, Origin()) if isinstance(t, Tensor) else Origin()
 
     def shift(self, t) -> Shifts:
-        """Return the `Shifts` of a tensor, which are empty if they are not known."""
+        """Return how a tensor changes when one vector is added to all rows of a weight,
+        as `Shifts`, which are empty if that is not known.
+        """
         return self.shifts[t].live() if t in self.shifts else Shifts()
 
     def union(self, parts) -> Origin:
@@ -203,7 +207,10 @@ class Known:
         return found
 
     def set(self, results: list[Tensor], origin: Origin) -> None:
-        """Record the same `Origin` for several results."""
+        """Record that several results are computed from the same products and lookups.
+
+        origin: these, as an `Origin`.
+        """
         for t in results:
             if t.is_floating_point():
                 self.origins[t] = origin

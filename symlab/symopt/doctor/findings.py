@@ -389,12 +389,13 @@ def _is_fused(w: Weight) -> bool:
 
 
 def heads_not_apart(trial: Trial, weights: list[Weight]) -> list[Row]:
-    """Return a finding for weights whose mixed heads are orthogonalised as one matrix.
+    """Return a finding for weights whose heads cannot be separated, and are
+    orthogonalised as one matrix.
 
-    Their queries, keys or values lie between each other or are shared.
+    The rows of their queries, keys or values are interleaved or shared.
 
     trial: the steps that were taken. weights: the parameters that no earlier finding
-    has named.
+        has named.
     """
     return rows_of(
         "warning",
