@@ -82,6 +82,26 @@ def sweep(scale: str) -> list[Config]:
 
 
 def run(configs: list[Config]) -> list[dict]:
+    """Return a row for each config.
+
+    Columns:
+        norm_risk, sgd_risk, pass_risk: mean squared error on 1000 test inputs, against
+            targets without noise, of a fit to noisy labels: the exact fit of least norm
+            (norm), SGD after all its passes (sgd) or SGD after one pass (pass);
+            predicting 0 has 1
+        norm_bias, sgd_bias, pass_bias: mean squared error on the test inputs of a fit
+            to labels without noise: the exact fit of least norm (norm), SGD after all
+            its passes (sgd) or SGD after one pass (pass)
+        norm_variance, sgd_variance, pass_variance: mean squared prediction on the test
+            inputs of a fit to the noise of the labels alone: the exact fit of least
+            norm (norm), SGD after all its passes (sgd) or SGD after one pass (pass)
+        apart: mean squared difference between the predictions of SGD after all its
+            passes and of the exact fit of least norm on the test inputs, over the mean
+            square of the latter
+        bias_law, variance_law: closed form of norm_bias or norm_variance in the limit
+            of many features, samples and inputs; infinite where the number of different
+            features is n
+    """
     kernels, tests, labels, truth, orders = zip(*map(data, configs), strict=True)
     kernels, labels = np.array(kernels), np.array(labels)
     lr = STEP / np.diagonal(kernels, axis1=1, axis2=2).mean(1)
