@@ -190,9 +190,9 @@ def _row(when: list[int], curves: dict, passes: np.ndarray) -> dict:
         greedy: fraction of the held-out prompts at which greedy decoding is correct,
             after the last step
         batch_correct: exact success rate on the training prompts after the last step
-        clip_low_mean, clip_high_mean: mean of clip_low_curve or of clip_high_curve over
-            its entries from step 5 on (over all of them if fewer than seven steps were
-            measured)
+        clip_low_mean, clip_high_mean: mean of clip_low_curve (or of clip_high_curve)
+            over its entries from step 5 on (over all of them if fewer than seven steps
+            were measured)
         fall: largest fall of batch_correct_curve below the highest value that it had
             before
         rise: largest ratio of unsolved_curve to the lowest value that it had before; 1

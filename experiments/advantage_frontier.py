@@ -136,8 +136,9 @@ def _row(training: Training, lane: int, found: list[dict], clipped) -> dict:
             with the origin as reference point (hypervolume of their Pareto frontier),
             from 0 to 1
         unreached: 1 - area
-        pass_1, pass_256: pass@1 and pass@256 on held-out prompts after the last update
-        rise_1, rise_256: pass_1 and pass_256 minus the value before training
+        pass_1, pass_256: pass@1 (or pass@256) on held-out prompts after the last update
+        rise_1, rise_256: pass@1 (or pass@256) on held-out prompts after the last update
+            minus its value before training
         solved_first: success rate on training prompts before training
         solved_early: mean success rate on training prompts at the second to fourth
             checkpoint, after 16, 32 and 48 updates

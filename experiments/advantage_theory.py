@@ -83,9 +83,11 @@ def _size(c: Config) -> dict:
             of the column rate; in the study 'size' only, else empty
         closed_form: (G-1,), the column size by theorem 2, 2 G sqrt(p (1 - p)) with p of
             the column rate; in the study 'size' only, else empty
-        largest_sum, least_sum: largest and least absolute value of the sum of
-            advantages over a group, divided by G, over the groups with k = 1, ..., G-1
-            correct rollouts; in the study 'size' only, else empty
+        largest_sum: absolute value of the sum of advantages over a group, divided by G,
+            at the number of correct rollouts from 1 to G-1 where it is largest; in the
+            study 'size' only, else empty
+        least_sum: as largest_sum, but at the number of correct rollouts where it is
+            least; in the study 'size' only, else empty
         at_the_ends: sum of the absolute advantages of the group without a correct
             rollout plus that of the group with correct ones alone; in the study 'size'
             only, else empty

@@ -247,19 +247,21 @@ def _measures(c: Config, model) -> dict:
     """Return ranks and spectra of the products, and the price of their factors.
 
     Columns:
-        rank_qk, rank_vo: number of singular values of a head's product W_Q^T W_K (qk)
-            or W_O W_V (vo) above 0.01 of the layer's largest over all heads, mean over
-            heads and layers, after the last step
-        rank_strict_qk, rank_strict_vo: as rank_qk and rank_vo, but above 0.001 of the
+        rank_qk: number of singular values of a head's product W_Q^T W_K above 0.01 of
+            the layer's largest over all heads, mean over heads and layers, after the
+            last step
+        rank_vo: as rank_qk, of the products W_O W_V
+        rank_strict_qk, rank_strict_vo: as rank_qk (or rank_vo), but above 0.001 of the
             layer's largest
-        effective_qk, effective_vo: effective rank of a head's product W_Q^T W_K (qk) or
-            W_O W_V (vo), the exponential of the entropy of its singular values over
-            their sum, mean over heads and layers
-        top_qk, top_vo: largest singular value of a product W_Q^T W_K (qk) or W_O W_V
-            (vo) over all heads and layers
-        spectrum_qk, spectrum_vo: (d_model,), singular values of the product W_Q^T W_K
-            (qk) or W_O W_V (vo) of the head that has the largest one, in descending
-            order
+        effective_qk: effective rank of a head's product W_Q^T W_K, the exponential of
+            the entropy of its singular values over their sum, mean over heads and
+            layers
+        effective_vo: as effective_qk, of the products W_O W_V
+        top_qk, top_vo: largest singular value of the products W_Q^T W_K (or W_O W_V)
+            over all heads and layers
+        spectrum_qk: (d_model,), singular values of the product W_Q^T W_K of the head
+            that has the largest one, in descending order
+        spectrum_vo: as spectrum_qk, of the product W_O W_V
         price: half the squared norm of W_Q, W_K, W_V and W_O of all heads over the sum
             of the nuclear norms of their products, after the last step; 1 is the least
             possible; empty for the model 'unfactored', which has no factors

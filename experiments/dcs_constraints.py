@@ -294,8 +294,9 @@ def _row(c: Config, p: Problem, theta) -> dict:
             empty
         path: (constraints,), |O_i^T theta| of each constraint after the last step; for
             full-batch descent of the study 'decay' only, else empty
-        jumps, exact_jumps: number of neighbouring entries that differ by more than
-            1e-4, of theta after the last step or of scipy's solution; in the study
+        jumps: number of pairs of neighbouring entries of theta that differ by more than
+            1e-4 after the last step; in the study 'fused' only, else empty
+        exact_jumps: as jumps, in scipy's solution of the fused lasso; in the study
             'fused' only, else empty
         signal: (80,), the observed signal, with noise; in the study 'fused' only, else
             empty

@@ -120,15 +120,15 @@ def run(configs: list[Config]) -> list[dict]:
         promised: (60,), for each block and element of errors, whether the optimizer's
             update rule should commute with the element; in the study 'rule' only, else
             empty
-        first_loss, last_loss: mean training loss of the model that was not moved over
-            the first or the last tenth of the steps, in nats per token; in the study
+        first_loss, last_loss: mean training loss, over the first (or the last) tenth of
+            the steps, of the model that was not moved, in nats per token; in the study
             'trajectory' only, else empty
         growth: (steps,), absolute difference in nats, at each step, between the
             training losses of the model and of its copy with a rotated residual stream;
             in the study 'trajectory' only, else empty
         head_drift, router_drift: norm of the mean over rows of the change of the head's
-            or the router's weights over training, divided by the root mean square norm
-            of a row's change; in the study 'trajectory' only, else empty
+            (or the router's) weights over training, divided by the root mean square
+            norm of a row's change; in the study 'trajectory' only, else empty
     """
     return [(_rule if c.study == "rule" else _trajectory)(c) for c in configs]
 
