@@ -157,7 +157,51 @@ def train(configs: list[Config], dtype=None) -> list[dict]:
 
 
 def _row(when: list[int], curves: dict, passes: np.ndarray) -> dict:
-    """Curves over the steps in `when`, and the numbers that are read from them."""
+    """Curves over the steps in `when`, and the numbers that are read from them.
+
+    Columns:
+        step_curve: (11,), the numbers of steps after which the policy was measured,
+            from 0, before training, to the last; entries of the curves without 'clip'
+            belong to these
+        batch_correct_curve: (11,), success rate on the 128 training prompts: the exact
+            probability that a rollout of the policy is correct by the verifier, also
+            where rewards are random
+        unsolved_curve: (11,), expected number of the 128 training prompts for which
+            none of G = 8 rollouts of the policy is correct
+        train_entropy_curve: (11,), policy entropy in nats on training prompts, mean
+            over the ten tokens
+        entropy_curve: (11,), policy entropy in nats on the 512 held-out prompts, mean
+            over the ten tokens
+        greedy_curve: (11,), fraction of the held-out prompts at which greedy decoding
+            is correct
+        pass_1_curve: (11,), pass@1, the mean success rate, on held-out prompts
+        pass_256_curve: (11,), pass@256 on held-out prompts, exact from the success rate
+            of each
+        clip_low_curve: (10,), fraction of tokens whose gradient PPO's clip removes at
+            its lower end (negative advantage, ratio below 1 - clip_low), over all
+            updates of the step that follows each entry of step_curve but the last
+        clip_high_curve: (10,), as clip_low_curve, but at the upper end of the clip
+            (positive advantage, ratio above 1 + clip_high)
+        pass_at_k: (9,), pass@k on held-out prompts after the last step, for k = 1, 2,
+            4, ..., 256
+        pass_1, pass_16, pass_256: pass@k on held-out prompts after the last step, with
+            k as in the name
+        entropy: policy entropy in nats on held-out prompts, mean over the ten tokens,
+            after the last step
+        greedy: fraction of the held-out prompts at which greedy decoding is correct,
+            after the last step
+        batch_correct: exact success rate on the training prompts after the last step
+        clip_low_mean, clip_high_mean: mean of clip_low_curve (or of clip_high_curve)
+            over its entries from step 5 on (over all of them if fewer than seven steps
+            were measured)
+        fall: largest fall of batch_correct_curve below the highest value that it had
+            before
+        rise: largest ratio of unsolved_curve to the lowest value that it had before; 1
+            if it never rises
+        collapsed: whether, at some measured step, batch_correct_curve is more than 0.05
+            below its earlier maximum and unsolved_curve more than 1.3 times its earlier
+            minimum
+    """
     correct, unsolved = curves["batch_correct_curve"], curves["unsolved_curve"]
     fall = np.maximum.accumulate(correct) - correct
     rise = unsolved / np.minimum.accumulate(unsolved)

@@ -121,7 +121,36 @@ def run(configs: list[Config]) -> list[dict]:
 
 
 def _row(training: Training, lane: int, found: list[dict], clipped) -> dict:
-    """Curves over the checkpoints, and the numbers that are read from them."""
+    """Curves over the checkpoints, and the numbers that are read from them.
+
+    Columns:
+        free: policy entropy in nats of the first token (the plan, which is free), mean
+            over held-out prompts, after the last update
+        decisive: policy entropy in nats of an answer token, mean over both of them,
+            over the policy's plans and over held-out prompts, after the last update
+        pass_1_curve: (10,), pass@1 on held-out prompts, exact, at ten checkpoints:
+            before training and after 16, 32, 48, 80, 112, 160, 224, 304 and 400 updates
+        pass_256_curve: (10,), pass@256 on held-out prompts, exact, at the checkpoints
+            of pass_1_curve
+        solved_curve: (10,), success rate on the 128 training prompts, exact, at the
+            checkpoints of pass_1_curve
+        area: area that the ten points (pass@1, pass@256) on held-out prompts dominate,
+            with the origin as reference point (hypervolume of their Pareto frontier),
+            from 0 to 1
+        unreached: 1 - area
+        pass_1, pass_256: pass@1 (or pass@256) on held-out prompts after the last update
+        rise_1, rise_256: pass@1 (or pass@256) on held-out prompts after the last update
+            minus its value before training
+        solved_first: success rate on training prompts before training
+        solved_early: mean success rate on training prompts at the second to fourth
+            checkpoint, after 16, 32 and 48 updates
+        solved_late: success rate on training prompts after the last update
+        clipped: fraction of tokens whose gradient PPO's clip removes, at either end,
+            over all updates
+        foreseen_gap: probability that the most probable answer of the teacher, from
+            which correct answers are drawn, is correct: its mean over the last three
+            plans minus that of the first, a property of the task
+    """
     success = [f["success"][lane] for f in found]
     first = [float(p[TRAIN:].mean()) for p in success]
     last = [float(pass_at_k_exact(p[TRAIN:], 256).mean()) for p in success]

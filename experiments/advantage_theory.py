@@ -76,7 +76,27 @@ def run(configs: list[Config]) -> list[dict]:
 
 
 def _size(c: Config) -> dict:
-    """Sizes by the number of correct rollouts, and W on the grid of success rates."""
+    """Sizes by the number of correct rollouts, and W on the grid of success rates.
+
+    Columns:
+        rate: (G-1,), success rates k/G of groups of G rollouts with k = 1, ..., G-1
+            correct ones; in the study 'size' only, else empty
+        size: (G-1,), sum of the absolute advantages over a group at each success rate
+            of the column rate; in the study 'size' only, else empty
+        closed_form: (G-1,), the column size by theorem 2, 2 G sqrt(p (1 - p)) with p of
+            the column rate; in the study 'size' only, else empty
+        largest_sum: absolute value of the sum of advantages over a group, divided by G,
+            at the number of correct rollouts from 1 to G-1 where it is largest; in the
+            study 'size' only, else empty
+        least_sum: as largest_sum, but at the number of correct rollouts where it is
+            least; in the study 'size' only, else empty
+        at_the_ends: sum of the absolute advantages of the group without a correct
+            rollout plus that of the group with correct ones alone; in the study 'size'
+            only, else empty
+        weight: (49,), weight W of the expected update of a prompt, E[dh] = eta W (E_pos
+            - E_neg), at success rates p = 0.02, 0.04, ..., 0.98 of the policy, exact;
+            in the study 'size' only, else empty
+    """
     from symlab.rlvr import theory
     from symlab.rlvr.advantages import advantages
 
@@ -108,7 +128,35 @@ def mixed(draws, probability, correct, group: int) -> np.ndarray:
 
 
 def _motion(c: Config) -> dict:
-    """Motions of one softmax against theorem 1 and its limits (i) and (iii)."""
+    """Motions of one softmax against theorem 1 and its limits (i) and (iii).
+
+    Columns:
+        theorem_1_error: largest absolute difference, over 40 logits, between their
+            change by theorem 1 and by autograd, after a gradient step with learning
+            rate 1; in the study 'motion' only, else empty
+        unsampled: largest absolute change of the logit of a trajectory that was not
+            sampled, by a step with learning rate 1; in the study 'motion' only, else
+            empty
+        least_unsampled: least change, with its sign, of the logit of a trajectory that
+            was not sampled, by a step with learning rate 1; in the study 'motion' only,
+            else empty
+        unsampled_log_probability: largest absolute change of the log-probability of a
+            trajectory that was not sampled, to first order, by a step with learning
+            rate 1; in the study 'motion' only, else empty
+        limit_1_error: largest absolute difference between the changes of
+            log-probabilities of trajectories that were not sampled and the closed form
+            -C (pi_u - sum_j pi_j^2) - sum_G A_k pi_k, with C the sum of the group's
+            advantages A; in the study 'motion' only, else empty
+        unsampled_by_length: largest absolute change of the logit of a trajectory that
+            was not sampled if each advantage is divided by the length, of 1 to 10
+            tokens, of its trajectory; in the study 'motion' only, else empty
+        unsampled_by_one_length: as unsampled_by_length, but each advantage is divided
+            by 10, whatever the length; in the study 'motion' only, else empty
+        expectation_error: largest absolute difference between both sides of E[dh] = W
+            (E_pos - E_neg), taken over all 4^6 groups of 6 of 4 trajectories, divided
+            by the largest entry of the right side or by 1 if that is larger; in the
+            study 'motion' only, else empty
+    """
     from symlab.rlvr import theory
     from symlab.rlvr.advantages import advantages
 
@@ -164,7 +212,16 @@ def _expectation_error(c: Config, draws) -> float:
 
 
 def _tree(c: Config) -> dict:
-    """Largest motion of unsampled tokens at prefixes that were sampled, by place."""
+    """Largest motion of unsampled tokens at prefixes that were sampled, by place.
+
+    Columns:
+        by_place: (3,), largest absolute change of the logit of a token that was not
+            sampled after a prefix that was, by a step with learning rate 1, for the
+            first, second and third token; in the study 'tree' only, else empty
+        root: the first entry of by_place; in the study 'tree' only, else empty
+        deeper: the larger one of the other two entries of by_place; in the study 'tree'
+            only, else empty
+    """
     import torch
 
     from symlab.rlvr.advantages import advantages

@@ -115,6 +115,21 @@ def run(configs: list[Config]) -> list[dict]:
 
 
 def _one(c: Config) -> dict:
+    """Return the row of one config: train the transformer and measure it.
+
+    Columns:
+        corpus_hash: 16 hex digits, a hash of the text
+        unigram_loss: validation loss of the character frequencies of the training text,
+            in nats per character
+        bigram_loss: validation loss of the frequencies of the training text given the
+            previous character, in nats per character
+        total_decay: exponent D: to first order in the learning rate, weight decay alone
+            shrinks attention matrices by exp(-D) over the run
+        diverged_at: step at which the training loss was seen to be infinite or NaN,
+            looked at every 100 steps and after the last; -1 if it stayed finite
+        validation_loss: cross-entropy on the last tenth of the text after the last
+            step, in nats per character
+    """
     from symlab.data import characters
 
     text = characters.load(c.data)
@@ -230,7 +245,30 @@ def _validation(c: Config, model, text) -> dict:
 
 
 def _measures(c: Config, model) -> dict:
-    """Return ranks and spectra of the products, and the price of their factors."""
+    """Return ranks and spectra of the products, and the price of their factors.
+
+    Columns:
+        rank_qk: number of singular values of a head's product W_Q^T W_K above 0.01 of
+            the layer's largest over all heads, mean over heads and layers, after the
+            last step
+        rank_vo: as rank_qk, of the products W_O W_V
+        rank_strict_qk, rank_strict_vo: as rank_qk (or rank_vo), but above 0.001 of the
+            layer's largest
+        effective_qk: effective rank of a head's product W_Q^T W_K, the exponential of
+            the entropy of its singular values over their sum, mean over heads and
+            layers
+        effective_vo: as effective_qk, of the products W_O W_V
+        top_qk, top_vo: largest singular value of the products W_Q^T W_K (or W_O W_V)
+            over all heads and layers
+        spectrum_qk: (d_model,), singular values of the product W_Q^T W_K of the head
+            that has the largest one, in descending order
+        spectrum_vo: as spectrum_qk, of the product W_O W_V
+        price: half the squared norm of W_Q, W_K, W_V and W_O of all heads over the sum
+            of the nuclear norms of their products, after the last step; 1 is the least
+            possible; empty for the model 'unfactored', which has no factors
+        full_rank: largest rank that a product can have: d_head, or d_model for the
+            model 'unfactored'
+    """
     out, spectra = {}, {"qk": [], "vo": []}
     for block in model.blocks:
         pairs = zip(spectra, block.attention.products(), strict=True)

@@ -124,6 +124,11 @@ def sweep(scale: str) -> list[Config]:
 def run(configs: list[Config]) -> list[dict]:
     """Return a row of results for each config; the configs given are of one study and
     one method.
+
+    Columns:
+        violation: largest |O_i^T theta| over the constraints: after the last step, or
+            in the study 'soft' at the exact minimum of the penalised loss; empty in the
+            study 'rate'
     """
     studies = {"soft": _soft, "torch": _torch, "rate": _rate}
     return studies.get(configs[0].study, _descent)(configs)
@@ -282,7 +287,26 @@ def _minibatch(configs, problems, which):
 
 
 def _row(c: Config, p: Problem, theta) -> dict:
-    """Return the violation of the constraints and the distance to scipy's solution."""
+    """Return the violation of the constraints and the distance to scipy's solution.
+
+    Columns:
+        max_difference: largest absolute entry of theta after the last step minus
+            scipy's solution of the generalised lasso with the same weight decay; for
+            the methods with full batches of the studies 'decay' and 'fused' only, else
+            empty
+        path: (constraints,), |O_i^T theta| of each constraint after the last step; for
+            full-batch descent of the study 'decay' only, else empty
+        jumps: number of pairs of neighbouring entries of theta that differ by more than
+            1e-4 after the last step; in the study 'fused' only, else empty
+        exact_jumps: as jumps, in scipy's solution of the fused lasso; in the study
+            'fused' only, else empty
+        signal: (80,), the observed signal, with noise; in the study 'fused' only, else
+            empty
+        recovered: (80,), theta after the last step, an estimate of the signal without
+            noise; in the study 'fused' only, else empty
+        exact: (80,), scipy's solution of the fused lasso for this signal; in the study
+            'fused' only, else empty
+    """
     s = p.rows @ theta
     row = {"violation": float(np.abs(s).max())}
     if c.method == "projection" or c.batch:
@@ -401,7 +425,21 @@ def critical(y: np.ndarray, lr: float, order: str = "exact") -> float:
 
 
 def _rate(configs: list[Config], chunk: int = 1000) -> list[dict]:
-    """Run SGD of batch 1 from the unconstrained optimum s = 1, off its mirrors."""
+    """Run SGD of batch 1 from the unconstrained optimum s = 1, off its mirrors.
+
+    Columns:
+        collapsed: 1 if |u w| stayed below 1e-12 through the second half of the steps,
+            else 0; in the study 'rate' only, else empty
+        size: |u w| after the last step; in the study 'rate' only, else empty
+        diverged_at: number of steps, a multiple of 1000 or the last, after which u w
+            was first seen to be infinite or NaN; -1 if the run did not diverge; in the
+            study 'rate' only, else empty
+        root: predicted critical weight decay of SGD, at which the larger Lyapunov
+            exponent of u + w and u - w at u = w = 0 is 0 for the labels and the
+            learning rate of the run; in the study 'rate' only, else empty
+        second_order: as root, but with the exponents to second order in the learning
+            rate; in the study 'rate' only, else empty
+    """
     import torch
 
     from symlab.mirror.dcs import factors

@@ -82,6 +82,35 @@ def sweep(scale: str) -> list[Config]:
 
 
 def run(configs: list[Config]) -> list[dict]:
+    """Return a row for each config.
+
+    Columns:
+        norm_risk: mean squared error on 1000 test inputs, against targets without
+            noise, of the exact fit of least norm to noisy training labels; predicting 0
+            has about 1
+        sgd_risk: as norm_risk, but of SGD, with iterates averaged over the second half
+            of all steps
+        pass_risk: as norm_risk, but of SGD in its first pass, with iterates averaged
+            over that pass
+        norm_bias: mean squared error on the test inputs of the exact fit of least norm
+            to training labels without noise
+        sgd_bias: as norm_bias, but of SGD, with iterates averaged over the second half
+            of all steps
+        pass_bias: as norm_bias, but of SGD in its first pass, with iterates averaged
+            over that pass
+        norm_variance: mean squared prediction on the test inputs of the exact fit of
+            least norm to the noise of the training labels alone
+        sgd_variance: as norm_variance, but of SGD, with iterates averaged over the
+            second half of all steps
+        pass_variance: as norm_variance, but of SGD in its first pass, with iterates
+            averaged over that pass
+        apart: mean squared difference between the predictions of SGD (iterates averaged
+            over the second half of all steps) and of the exact fit of least norm on the
+            test inputs, over the mean square of the latter
+        bias_law, variance_law: closed form of norm_bias (or norm_variance) in the limit
+            of many features, samples and inputs; infinite where the number of different
+            features is n
+    """
     kernels, tests, labels, truth, orders = zip(*map(data, configs), strict=True)
     kernels, labels = np.array(kernels), np.array(labels)
     lr = STEP / np.diagonal(kernels, axis1=1, axis2=2).mean(1)

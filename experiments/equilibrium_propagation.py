@@ -111,6 +111,16 @@ def _stacked(parts) -> list[np.ndarray]:
 
 
 def _nudge(configs: list[Config]) -> list[dict]:
+    """Return a row for each config of the study 'nudge'.
+
+    Columns:
+        bias: norm of the error of equilibrium propagation, with N nudges of size b, in
+            the derivative of the activations by the nudge at 0, over the norm of that
+            derivative; in the study 'nudge' only, else empty
+        first_term: closed form of bias: b^N times the norm of the Taylor coefficient of
+            order N + 1 of the activations, over the norm of their derivative; in the
+            study 'nudge' only, else empty
+    """
     from symlab.models.equilibrium import (
         contour,
         equilibrium,
@@ -129,6 +139,24 @@ def _nudge(configs: list[Config]) -> list[dict]:
 
 
 def _asymmetry(configs: list[Config]) -> list[dict]:
+    """Return a row for each config of the study 'asymmetry'.
+
+    Columns:
+        deviation: norm of the difference between the error vectors of equilibrium
+            propagation (EP) and of backpropagation (BP), over all units, divided by the
+            norm of BP's; in the study 'asymmetry' only, else empty
+        law: closed form of deviation to first order in the antisymmetric part A_J of
+            the Jacobian J, 2 |S_J^-1 A_J S_J^-1 e| / |S_J^-1 e|, with S_J the symmetric
+            part and e the gradient of the loss with respect to the activations; in the
+            study 'asymmetry' only, else empty
+        cosine: cosine of the angle between the error vectors of EP and BP over all
+            units; in the study 'asymmetry' only, else empty
+        sampled_loss: Monte Carlo estimate of the homeostatic loss, the mean of |J z|^2
+            - z.J^2 z over normal vectors z, as many as the setting draws says; in the
+            study 'asymmetry' only, else empty
+        loss: closed form of sampled_loss, half the squared Frobenius norm of J - J^T;
+            in the study 'asymmetry' only, else empty
+    """
     from symlab.models.equilibrium import (
         cosine,
         error_vectors,
@@ -153,7 +181,22 @@ def _asymmetry(configs: list[Config]) -> list[dict]:
 
 
 def _training(configs: list[Config]) -> list[dict]:
-    """Train on digits; compare EP with BP on PROBE test images along the way."""
+    """Train on digits; compare EP with BP on PROBE test images along the way.
+
+    Columns:
+        alignment: (13,), mean cosine between the error vectors of EP and BP in the
+            hidden layers, over 100 test images, before training and after each twelfth
+            of the steps; in the study 'training' only, else empty
+        final: the last entry of alignment; in the study 'training' only, else empty
+        accuracy: fraction of the 397 test images whose digit is recognised after the
+            last step; in the study 'training' only, else empty
+        unsettled: fraction of the test images at which, after the last step, one more
+            update changes the activation of some unit by more than 0.01, so that no
+            fixed point was reached; in the study 'training' only, else empty
+        asymmetry_left: Frobenius norm of M - M^T over that of M + M^T, for the
+            recurrent weights M after the last step; in the study 'training' only, else
+            empty
+    """
     import torch
     from sklearn.datasets import load_digits
 

@@ -105,6 +105,32 @@ def sweep(scale: str) -> list[Config]:
 
 
 def run(configs: list[Config]) -> list[dict]:
+    """Return a row for each config.
+
+    Columns:
+        errors: study 'rule': (60,), |W'_T - g.W_T| / |W_T - W_0|, with W_T and W'_T the
+            weights of a block after the last step from W_0 and from g.W_0, for ten
+            blocks times six elements g in the order of BLOCKS and ELEMENTS in this file
+            (the element changes fastest); study 'trajectory': (7,), largest absolute
+            difference over the steps, in nats, between the training losses of a model
+            and of its copy moved by a symmetry, in the order of MOVES (tokens, neurons,
+            signs, experts, heads, rotation, shift)
+        asked: (60,), for each block and element of errors, whether the element is in
+            the symmetry group that the block has by its role; in the study 'rule' only,
+            else empty
+        promised: (60,), for each block and element of errors, whether the optimizer's
+            update rule should commute with the element; in the study 'rule' only, else
+            empty
+        first_loss, last_loss: mean training loss, over the first (or the last) tenth of
+            the steps, of the model that was not moved, in nats per token; in the study
+            'trajectory' only, else empty
+        growth: (steps,), absolute difference in nats, at each step, between the
+            training losses of the model and of its copy with a rotated residual stream;
+            in the study 'trajectory' only, else empty
+        head_drift, router_drift: norm of the mean over rows of the change of the head's
+            (or the router's) weights over training, divided by the root mean square
+            norm of a row's change; in the study 'trajectory' only, else empty
+    """
     return [(_rule if c.study == "rule" else _trajectory)(c) for c in configs]
 
 

@@ -78,6 +78,21 @@ def run(configs: list[Config]) -> list[dict]:
 
 
 def _law(c: Config) -> dict:
+    """Return the row of a config of the study 'law'.
+
+    Columns:
+        single: closed form: number of averaged networks of infinite width at which the
+            hardest input with two or more ones is permuted exactly with probability
+            0.9; in the study 'law' only, else empty
+        every: closed form: number of averaged networks of infinite width at which all
+            inputs with two or more ones are permuted exactly with probability 0.9, by a
+            union bound; in the study 'law' only, else empty
+        worst_ones: number of ones of the hardest input, that of the column single; in
+            the study 'law' only, else empty
+        margin: least distance of the mean output of an infinitely wide network from the
+            threshold 0, on the right side of it, over all inputs with two or more ones
+            and all output bits; in the study 'law' only, else empty
+    """
     from scipy.special import gammaln, logsumexp
 
     ones = np.arange(2, c.k + 1)  # an input with a single 1 was trained on
@@ -105,6 +120,26 @@ def published(k: int, level: float) -> tuple[int, float]:
 
 
 def _passage(c: Config) -> dict:
+    """Return the row of a config of the study 'passage'.
+
+    Columns:
+        count: number of simulated networks of infinite width whose average is the first
+            to permute 0.9 of 1000 random inputs with two ones exactly; in the study
+            'passage' only, else empty
+        published: as count, but in the results of the paper's released code, one run
+            for each k; in the study 'passage' only, else empty
+        log_ratio: natural logarithm of published over count; in the study 'passage'
+            only, else empty
+        log_ratio_999: as log_ratio, but for 0.999 of the inputs; 0 if that was not
+            simulated, where both layers learn or the released results have no such run;
+            in the study 'passage' only, else empty
+        law_two: closed form: number of averaged networks of infinite width at which an
+            input with two ones is permuted exactly with probability 0.9; in the study
+            'passage' only, else empty
+        squared_error: mean squared error of the average in the released results over
+            its closed form for the published number of networks, minus 1; in the study
+            'passage' only, else empty
+    """
     (count, mse), (more, _) = (published(c.k, level) for level in LEVELS)
     levels = LEVELS if more and c.regime == "last" else LEVELS[:1]
     found = passages(c.regime, c.k, levels, TESTS, rng.stream(c.seed, "networks"))
@@ -122,6 +157,27 @@ def _passage(c: Config) -> dict:
 
 
 def _finite(c: Config) -> dict:
+    """Return the row of a config of the study 'finite'.
+
+    Columns:
+        high: mean output of 128 trained networks at output bits that should be 1, on
+            inputs with k/2 ones, over its value at infinite width, minus 1; in the
+            study 'finite' only, else empty
+        low: as high, but at output bits that should be 0; in the study 'finite' only,
+            else empty
+        spread: variance over 128 trained networks of an output, mean over output bits
+            and inputs with k/2 ones, over its value at infinite width, minus 1; in the
+            study 'finite' only, else empty
+        exact: (8,), fraction of the inputs with two or more ones that the average of 1,
+            2, 4, ..., 128 trained networks permutes exactly; for fewer than 128, mean
+            over disjoint sets of the networks; in the study 'finite' only, else empty
+        exact_law: (8,), closed form of exact at infinite width; in the study 'finite'
+            only, else empty
+        most: the last entry of exact, with all 128 networks; in the study 'finite'
+            only, else empty
+        gap: mean of exact minus exact_law over the eight numbers of networks; in the
+            study 'finite' only, else empty
+    """
     import torch
 
     k, draws = c.k, rng.stream(c.seed, "networks")

@@ -83,7 +83,27 @@ def sweep(scale: str) -> list[Config]:
 
 
 def run(configs: list[Config]) -> list[dict]:
-    """Return a row of results for each config; the configs given are of one arm."""
+    """Return a row of results for each config; the configs given are of one arm.
+
+    Columns:
+        lift_error_before, lift_error_after: relative norm of the violation of flow
+            equivariance of the hidden states over 12 random frames, the largest over
+            frames set in motion at velocities -2, -1, 1 and 2, before (or after)
+            training
+        halfway: training loss, the mean squared error of six predicted frames, mean
+            over the tenth of the steps around the middle of training; patterns have
+            variance 1
+        seen: mean squared error of the first six predicted frames after training, on
+            test patterns that move at speeds 0 and 1, mean over both speeds and
+            directions; patterns have variance 1
+        unseen: as seen, but at speed 2, which only rnn_all was trained on
+        outside: as seen, but at speed 3, which no arm was trained on and no channel
+            follows
+        by_speed: (5,), as seen, but at each of the speeds 0, 1, 2, 3 and 4
+        by_horizon: (30,), mean squared error after training of the first, second, ...,
+            30th predicted frame on test patterns that move at speed 2, mean over
+            directions
+    """
     import torch
 
     from symlab.models.flowing import initial, lift_error

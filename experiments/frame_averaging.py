@@ -80,7 +80,28 @@ def network(seed: int, n_in: int, n_out: int):
 
 
 def _cost(c: Config, n_out: int = 8, moves: int = 8) -> dict:
-    """Invariance errors: of a random network, and of its means over two sets."""
+    """Invariance errors: of a random network, and of its means over two sets.
+
+    Columns:
+        plain_error: largest relative change of the outputs of a random network when
+            clouds are rotated, over 8 random rotations; norms are over all clouds and
+            outputs; in the study 'cost' only, else empty
+        frame_error: as plain_error, but of the network averaged over the frame, the
+            2^(d-1) rotations that align a cloud with its principal axes; in the study
+            'cost' only, else empty
+        reflected_error: as plain_error, but of the network averaged over the 2^d
+            rotations and reflections that align a cloud with its principal axes, when
+            clouds are rotated and reflected; in the study 'cost' only, else empty
+        frame_size: number of rotations in the frame of a cloud, 2^(d-1); in the study
+            'cost' only, else empty
+        group_error: (8,), relative change of the outputs of the network averaged over K
+            random rotations, the same for all clouds, when clouds are rotated, root
+            mean square over 8 random rotations, for K = 1, 2, 4, 8, 16, 64, 256 and
+            1024; in the study 'cost' only, else empty
+        predicted_error: (8,), closed form of group_error, sqrt(2 V / (K M + V)), with V
+            the variance of outputs over rotations and M the mean square of their mean,
+            both estimated from 1024 rotations; in the study 'cost' only, else empty
+    """
     import torch
 
     from symlab import actions
@@ -124,7 +145,20 @@ def _cost(c: Config, n_out: int = 8, moves: int = 8) -> dict:
 
 
 def _jump(c: Config) -> dict:
-    """Changes of output between two clouds that are delta apart, for each stretch."""
+    """Changes of output between two clouds that are delta apart, for each stretch.
+
+    Columns:
+        distance: (7,), norm of the difference of two clouds over the norm of the cloud
+            that both are made from by a stretch of size delta = 0.1, 0.01, ..., 1e-7,
+            along an axis or along the diagonal; in the study 'jump' only, else empty
+        plain_change: (7,), norm of the difference of a random network's outputs for the
+            two clouds over the norm of the output for the first, at the stretches of
+            distance; in the study 'jump' only, else empty
+        frame_change: (7,), as plain_change, but of the network averaged over the frame
+            of principal axes; in the study 'jump' only, else empty
+        circle_change: (7,), as plain_change, but of the network averaged over 128
+            equally spaced rotations of the plane; in the study 'jump' only, else empty
+    """
     import torch
 
     from symlab import actions

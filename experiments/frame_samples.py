@@ -61,6 +61,12 @@ def sweep(scale: str) -> list[Config]:
 def run(configs: list[Config]) -> list[dict]:
     """Return a row of results for each config. Their networks are trained side by side
     in L lanes: parameters are (L, inputs, outputs).
+
+    Columns:
+        accuracy: fraction of 512 test clouds, in random rotations, whose shape is
+            recognised after the last step; for arm 'frame' by the logits averaged over
+            the poses of the frame
+        train_accuracy: as accuracy, but on the training clouds as they were drawn
     """
     import torch
     from torch.nn.functional import cross_entropy

@@ -64,7 +64,26 @@ def _framed(pair: str) -> tuple:
 
 
 def _compared(c: Config) -> dict:
-    """Distances between the outputs for two graphs, and for one graph relabelled."""
+    """Distances between the outputs for two graphs, and for one graph relabelled.
+
+    Columns:
+        apart: distance sum|u - v| / sum|u| between the outputs u and v of a random
+            perceptron for the first and the second graph, averaged over the orderings
+            of the nodes that colour refinement finds if nodes are marked one by one
+        message_apart: distance as in apart, but between the outputs of random message
+            passing for the two graphs
+        relabelled: distance as in apart, but between the first graph and the same graph
+            with its nodes relabelled; 0 for an invariant output
+        refinement_tells: whether colour refinement (the Weisfeiler-Leman test)
+            distinguishes the two graphs
+        refined_size: number of orderings over which apart is averaged, for the graph of
+            the pair that has more
+        spectral_size: number of orderings in the paper's frame, by the Laplacian's
+            eigenspaces, for the graph of the pair that has more
+        group_size: n!, the number of all orderings of the n nodes
+        listed_apart: distance as in apart, but averaged over the paper's frame; empty
+            where that has more than 50,000 orderings
+    """
     from symlab import graphs
 
     (a, refined_a, listed_a), (b, refined_b, listed_b) = _framed(c.pair)

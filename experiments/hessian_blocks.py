@@ -74,6 +74,17 @@ def run(configs: list[Config]) -> list[dict]:
 
 
 def _run(c: Config) -> dict:
+    """Return the row of one config: find the symmetric solution and measure it.
+
+    Columns:
+        h: lowest eigenvalue of the Hessian of the loss, without decay, in the blocks
+            across the two mirrors at the symmetric solution; -h is the signal, the
+            weight decay at which the curvature changes sign
+        gradient: norm of the gradient of the loss plus weight decay, over all
+            parameters, at the symmetric solution
+        across: largest absolute component across the mirrors of the gradient in the
+            column gradient
+    """
     import torch
 
     loss, random = problem(c)
@@ -222,7 +233,21 @@ def signal(loss, theta, mirrors):
 
 
 def _hessians(c: Config, loss, theta, random, mirrors) -> dict:
-    """Return off-block entries: on the mirror, at random, with broken symmetry."""
+    """Return off-block entries: on the mirror, at random, with broken symmetry.
+
+    Columns:
+        off_block: largest absolute entry of the Hessian outside its diagonal blocks
+            over the largest inside, in the basis of the mirrors, at the symmetric
+            solution
+        off_block_random: as off_block, but at random weights
+        off_block_broken: as off_block, at the symmetric solution, but with a random
+            quadratic term in the loss that breaks the symmetry
+        sizes: (3,), number of directions in each block: across the first mirror, across
+            the second, and the rest
+        hessian: (2500,), Hessian of the loss at the symmetric solution, in the basis of
+            the mirrors with the order of sizes: a matrix (50, 50), row by row
+        hessian_random: (2500,), as hessian, but at random weights
+    """
     import torch
 
     from symlab import mirror
@@ -246,7 +271,26 @@ def _hessians(c: Config, loss, theta, random, mirrors) -> dict:
 
 
 def _along(loss, theta, h: float, d) -> dict:
-    """Return the loss on theta_c + s d: derivatives at 0, minima against decay."""
+    """Return the loss on theta_c + s d: derivatives at 0, minima against decay.
+
+    Columns:
+        fourth: fourth derivative of the loss along d at the symmetric solution theta_c,
+            where d is the eigenvector of the eigenvalue h
+        s: (151,), distances from the mirror along d, from -3 to 3
+        line: (151,), loss at theta_c + s d minus that at theta_c, at the distances of
+            s, without decay
+        uneven: largest absolute difference of the loss between theta_c + s d and
+            theta_c - s d, over 3001 distances s from -3 to 3
+        curvature: second derivative of the loss along d at theta_c, by finite
+            differences with a step of 0.001; an estimate of h
+        ratios: (8,), ratios of weight decay to -h at which minima, wells and distance
+            are taken
+        minima: (8,), number of local minima along d, between s = -3 and 3, of the loss
+            plus (weight decay / 2) s^2, at the decays of ratios
+        wells: (8,), largest |s| at these minima, for each decay of ratios
+        critical_ratio: ratio of weight decay to -h from which on the loss plus (weight
+            decay / 2) s^2 has one local minimum along d, by bisection
+    """
     import torch
 
     def at(s):
@@ -297,7 +341,13 @@ def _merging(s, line, critical: float) -> float:
 
 
 def _search(c: Config, loss, theta, h: float, d) -> dict:
-    """Return how far from the mirrors L-BFGS over all parameters ends, for RATIOS."""
+    """Return how far from the mirrors L-BFGS over all parameters ends, for RATIOS.
+
+    Columns:
+        distance: (8,), distance from the mirrors at which L-BFGS over all parameters
+            ends, started at 0.01 from the symmetric solution along d, with the decays
+            of ratios on the directions across the mirrors
+    """
     import torch
     from scipy.optimize import minimize
 

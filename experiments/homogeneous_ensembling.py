@@ -232,6 +232,29 @@ def _train(configs: list[Config], chunk: int = 500):
 
 
 def _row(c: Config, neurons: np.ndarray, diverged_at: int) -> dict:
+    """Return the row of one config, from its neurons (m, D+1) after the last step.
+
+    Columns:
+        distinct: number of distinct neurons after the last step: clusters of live
+            neurons, where copies are within 1 % of the larger norm, up to the sign,
+            plus one if any neuron is dead; 0 if the run diverged
+        distinct_loose: as distinct, but copies are within 5 % of the larger norm
+        live: number of neurons with a norm (of incoming and outgoing weights) above 5 %
+            of the largest after the last step; 0 if the run diverged
+        mirror_distance: median over live neurons of the distance to the nearest mirror,
+            where the neuron equals another one up to the sign, over the neuron's norm,
+            after the last step; 0 if the run diverged
+        test_error: mean squared error on 2000 test inputs against the teacher, without
+            label noise, after the last step
+        train_error: mean squared error on the training samples with their fixed noisy
+            labels after the last step
+        diverged_at: number of steps, a multiple of 500 or the last, after which a
+            weight was first seen to be infinite or NaN; -1 if the run did not diverge
+        incoming: (2 m,), incoming weights of the m neurons after the last step,
+            projected onto the first two principal directions of the teacher's and
+            rounded to 3 decimals, two numbers for each neuron in turn; those with a
+            negative outgoing weight have their sign changed
+    """
     row = {"distinct": 0, "distinct_loose": 0, "live": 0, "mirror_distance": 0.0}
     if diverged_at < 0:
         row = {

@@ -77,6 +77,20 @@ def run(configs: list[Config]) -> list[dict]:
 
 
 def _run(c: Config) -> dict:
+    """Return the row of one config.
+
+    Columns:
+        memories: number K of stored memories
+        unstable: fraction of bits that one parallel step flips, from each of the first
+            128 memories (all, if there are fewer); a spin whose flip costs no energy
+            counts half
+        exact: probability of such a flip at this N and K, by a numerical integral over
+            the noise of the other memories, without any parameter
+        flips: as unstable, but from the first 32 memories
+        turned_flips: as flips, but from the negative of each of these memories
+        settled: fraction of wrong bits after as many further parallel steps as the
+            setting steps says, from each of the first 32 memories; NaN if steps is 0
+    """
     k = dense.number(c.load, c.order, c.neurons)
     draws = rng.stream(c.seed, "memories")
     memories = 2.0 * draws.integers(0, 2, (k, c.neurons), np.int8) - 1
