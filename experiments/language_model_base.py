@@ -92,7 +92,8 @@ def _one(c: Config) -> dict:
             temperature 1, computed exactly from the probabilities of its tokens
         passes: (11,), exact pass@k, the probability that at least one of k completions
             is right, for k = 1, 2, 4, ..., 1024, mean over prompts
-        pass_1, pass_256: the entries of `passes` for k = 1 and for k = 256
+        pass_1: the entry of `passes` for k = 1
+        pass_256: the entry of `passes` for k = 256
         all_wrong: probability that all completions of a group of `group` are wrong,
             mean over prompts
         all_right: probability that all completions of a group of `group` are right,
@@ -102,10 +103,12 @@ def _one(c: Config) -> dict:
         sampled_1: fraction of right completions among `samples` sampled ones of each of
             the first `checked` prompts, judged by their text, mean over these prompts;
             NaN where none are sampled (checked = 0)
-        sampled_64: unbiased estimate of pass@64 from the same samples; NaN where none
-            are sampled
-        exact_1, exact_64: exact pass@1 and pass@64, mean over the prompts that are
-            sampled; NaN where none are
+        sampled_64: unbiased estimate of pass@64 from the samples of `sampled_1`; NaN
+            where none are sampled
+        exact_1: exact pass@1, mean over the prompts that are sampled; NaN where none
+            are
+        exact_64: exact pass@64, mean over the prompts that are sampled; NaN where none
+            are
     """
     model, tokenizer = loaded()
     ends = ends_of(tokenizer)

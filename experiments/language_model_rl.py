@@ -116,10 +116,11 @@ def _one(c: Config, device: str) -> dict:
     Columns:
         base_passes: (9,), exact pass@k on held-out prompts for k = 1, 2, 4, ..., 256,
             mean over prompts, before RL; by teacher forcing, at temperature 1
-        base_pass_1, base_pass_256: the entries of `base_passes` for k = 1 and for k =
-            256
+        base_pass_1: the entry of `base_passes` for k = 1
+        base_pass_256: the entry of `base_passes` for k = 256
         passes: (9,), as `base_passes`, after the last RL step
-        pass_1, pass_256: the entries of `passes` for k = 1 and for k = 256
+        pass_1: the entry of `passes` for k = 1
+        pass_256: the entry of `passes` for k = 256
         reward: (steps,), fraction of right completions among the rollouts of each RL
             step, which are sampled before its updates
         entropy: (steps,), entropy of the sampling policy in nats, mean over the tokens

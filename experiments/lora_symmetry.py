@@ -158,8 +158,8 @@ def run(configs: list[Config], context: Context) -> list[dict]:
         unadapted_loss: validation loss on the second text of the pretrained decoder
             without adapters, in nats per character, the same for all runs of a seed;
             empty in study identity
-        start_loss: the same with the product B A that `warmup` steps of AdamW made,
-            with which all starts but 'zero' begin; empty in study identity
+        start_loss: as `unadapted_loss`, with the product B A that `warmup` steps of
+            AdamW made, with which all starts but 'zero' begin; empty in study identity
         parting: (steps,), largest |difference| / |product| (Frobenius norms) of the
             products B A of any adapted matrix from those of the same arm's run from
             balanced factors ('quarter': LoRA+'s), after each step; study identity

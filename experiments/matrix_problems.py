@@ -141,10 +141,11 @@ def _row(found: dict) -> dict:
         oracle_gap: |W' - W*| / |W*| for the solution W' of the measurements by numpy's
             least squares, which should be 0; study sensing alone, else empty
         diverged: whether the excess was above 1000 or a number of the row not finite
-        frequent, rare: excess loss of the frequent and of the rare half of the tokens
-            after the last step, in nats per occurrence; the tokens are the given ones
-            in study embedding and the predicted ones in study head; 1000 if the run
-            diverged; empty in study sensing
+        frequent: excess loss of the more frequent half of the tokens after the last
+            step, in nats per occurrence; the tokens are the given ones in study
+            embedding and the predicted ones in study head; 1000 if the run diverged;
+            empty in study sensing
+        rare: as `frequent`, of the rarer half of the tokens
         drift: norm of the mean row of W over the root mean square norm of its rows,
             after the last step; 1000 if the run diverged; empty in study sensing
     """

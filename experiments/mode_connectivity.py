@@ -112,7 +112,7 @@ def _one(c: Config, models: list, data: zoo.Digits, found: list) -> dict:
         barrier: largest excess of the test loss over the chord on the line from A to
             the matched B, at 11 points, in nats; in study planted B is the permuted
             noisy copy of A
-        barrier_bc: the same on the line from the matched B to the matched C
+        barrier_bc: as `barrier`, on the line from the matched B to the matched C
         loss: (11,), test loss on the line from A to the matched B, in nats
         distance: Euclidean distance between the trained parameters of A and of the
             matched B
@@ -121,20 +121,21 @@ def _one(c: Config, models: list, data: zoo.Digits, found: list) -> dict:
         alignment: (10,), cosine of sum u v^T in A and in the matched B, over the
             singular vectors of all layers with values of at least gamma times the
             layer's largest, for gamma = 0, 0.1, ..., 0.9
-        aligned_all, aligned_large: the entries of `alignment` for gamma = 0 and for
-            gamma = 0.5
+        aligned_all: the entry of `alignment` for gamma = 0, with all singular vectors
+        aligned_large: the entry of `alignment` for gamma = 0.5, with the large ones
         leading_gain: fraction of the inner product of the weights of A and of the
             matched B that pairs of the first ten singular directions of both carry
         leading_energy: fraction of the squared norm of A's weights in their first ten
             singular directions
-        identity_error: largest error, over layers, of that inner product as a sum over
-            pairs of singular directions, over the product of both norms; 0 up to
-            rounding
+        identity_error: largest error, over layers, of the inner product of the weights
+            of A and of the matched B as a sum over pairs of singular directions, over
+            the product of both norms; 0 up to rounding
         values_moved: largest change of a singular value of B by matching, over the
             largest of its layer; 0 up to rounding, as matching only permutes
         accuracy: fraction of the test digits that A classifies correctly
-        merged_accuracy: the same of the network whose parameters are the means of those
-            of A, of the matched B and of the matched C
+        merged_accuracy: fraction of the test digits that the network whose parameters
+            are the means of those of A, of the matched B and of the matched C
+            classifies correctly
         exchangeable: number of hidden layers of A whose units can be permuted without
             changing the loss, by the symmetries that are certified
         recovered: fraction of the hidden units of the permuted copy that matching
