@@ -182,6 +182,15 @@ def _equivariance_sweep(scale: str) -> list[Config]:
 
 
 def run(configs: list[Config], context: Context) -> list[dict]:
+    """Return a row for each config; those of study equivariance have no columns of the
+    training loop.
+
+    Columns:
+        text: name of the text; empty in study equivariance
+        diverged_at: step of the first training loss that is not finite, -1 if there is
+            none; in study tune always -1, and a run that diverged has a `val_loss` of
+            100 nats; empty in study equivariance
+    """
     return [
         _equivariance(c) if c.study == "equivariance" else _train(c, context)
         for c in configs
@@ -241,7 +250,21 @@ def optimizer(c: Config) -> dict:
 
 
 def _equivariance(c: Config) -> dict:
-    """Errors of each move: largest differences of losses, and of final weights."""
+    """Errors of each move: largest differences of losses, and of final weights.
+
+    Columns:
+        loss_errors: (5,), largest difference in nats between the losses of the run
+            whose weights were moved and of the run as it is, over the training losses
+            and the final validation loss, for the moves tokens, neurons, heads,
+            rotation and shift; study equivariance alone, else empty
+        weight_errors: (5,), largest difference of a final weight between each of these
+            runs and the run as it is, when its final weights are moved in the same way;
+            study equivariance alone, else empty
+        first_loss: training loss of the first step of the run as it is, in nats per
+            token; study equivariance alone, else empty
+        last_loss: validation loss at the end of the run as it is, in nats per token;
+            study equivariance alone, else empty
+    """
     losses, end = follow(c)
     loss_errors, weight_errors = [], []
     for move in MOVES:
