@@ -121,7 +121,8 @@ def _one(c: Config, context: Context) -> dict:
             times `weight_decay`; 0 if the run diverged
         losses: (epochs,), mean training loss of each epoch, before the updates, in nats
         diverged_at: first step of the epoch whose mean loss is not finite, -1 if there
-            is none; a diverged run has none of the columns that follow
+            is none; of the other columns a diverged run has `arm`, `accuracy`,
+            `total_decay` and `losses` alone
         post_grouped: as `grouped`, of the outputs of the last ReLU in place of its
             inputs
         post_grouped_loose: as `grouped_loose`, of the outputs of the last ReLU
@@ -181,14 +182,16 @@ def audited(model, x, y) -> dict:
         audit_violation: largest violation of a certified symmetry, the difference
             between the gradient at an image and the image of the gradient, relative to
             its size
-        audit_distinct: number of clusters of live units, whose weights are within a
-            relative distance of 0.1, over all hidden layers with a symmetry
-        audit_dead: number of the 512 last units whose incoming or outgoing weights are
-            far smaller than those of a typical unit
-        audit_copies: number of live ones of the 512 last units within a relative
-            distance of 0.1 of another one, in their weights
-        audit_nearest: median over the live ones of the 512 last units of the relative
-            distance to the nearest other; 0 for copies, about 1 for random weights
+        audit_distinct: number of clusters of live units, units within a relative
+            distance of 0.1 in their weights, over all hidden layers that have a
+            certified symmetry
+        audit_dead: number of the 512 units that the last layer reads whose incoming or
+            outgoing weights are far smaller than those of a typical unit
+        audit_copies: number of the 512 units that the last layer reads, without dead
+            ones, whose weights are within a relative distance of 0.1 of another one's
+        audit_nearest: median over these units, without dead ones, of the relative
+            distance of weights to the nearest other unit; 0 for copies, about 1 for
+            random weights
     """
     from symlab.mirror.audit import audit
 
@@ -213,13 +216,14 @@ def compressed(model, x, y) -> dict:
     Only reductions that hold for every input are used; eight images find them.
 
     Columns:
-        compressed_parameters: parameters of the smaller network over those of the
-            trained one
-        compressed_flops: floating-point operations of the smaller network over those of
-            the trained one, in a forward pass
-        compressed_change: largest difference between outputs of both networks on eight
-            test images, relative to the largest output
-        compressed_differ: number of test images that both networks classify differently
+        compressed_parameters: parameters of an equivalent smaller network over those of
+            the trained one
+        compressed_flops: floating-point operations of that smaller network over those
+            of the trained one, in a forward pass
+        compressed_change: largest difference between the outputs of the smaller and the
+            trained network on eight test images, relative to the largest output
+        compressed_differ: number of test images that the smaller and the trained
+            network classify differently
     """
     import torch
 
@@ -318,12 +322,13 @@ def grouping(neurons: np.ndarray) -> dict:
             |correlation| with another one, over the test images, exceeds 0.999; the
             neurons' values are the inputs of the last ReLU, averaged over pixels
         grouped_loose: as `grouped`, with |correlation| above 0.99
-        live: number of the 512 neurons whose standard deviation over test images is
-            above 1 % of the largest
-        clusters: number of clusters of live neurons (average linkage on 1 -
+        live: number of the 512 neurons of `grouped` whose standard deviation over the
+            test images is above 1 % of the largest
+        clusters: number of clusters of the live neurons (average linkage on 1 -
             |correlation|, cut at 0.01)
-        correlation: (live (live - 1) / 2,), the upper triangle, row by row and in
-            percent, of their correlation matrix in the order of the clustering
+        correlation: (live (live - 1) / 2,), the correlations of the live neurons in
+            percent, rounded: the upper triangle of their matrix in the order of the
+            clustering, row by row
     """
     from scipy.cluster.hierarchy import fcluster, leaves_list, linkage
     from scipy.spatial.distance import squareform

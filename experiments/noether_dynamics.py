@@ -185,10 +185,10 @@ class Record:
                 exact discrete law, at any step; 0, without a measurement, in the other
                 studies
             ode_error: study law: largest relative error of |w|^2 of a weight row after
-                the last step, by the charge's equation driven by the measured |v|^2; 0
-                in the other studies
-            ode_ratio: study law: predicted over true |w|^2 after the last step, mean
-                over the 26 weight rows; 1 in the other studies
+                the last step, by the paper's differential equation of the charge,
+                driven by the measured |v|^2; 0 in the other studies
+            ode_ratio: study law: |w|^2 after the last step by that equation over the
+                true one, mean over the 26 weight rows; 1 in the other studies
             flow_error: as `ode_error`, by gradient flow
             flow_ratio: as `ode_ratio`, by gradient flow
             published_error: as `ode_error`, by equation 17 of the paper, driven by the
@@ -199,7 +199,7 @@ class Record:
             derived_ratio: as `ode_ratio`, by equation 17 with that prefactor
             norm_path: (41,), study law: true |w|^2, mean over the 26 weight rows, at
                 the start and after 40 equally spaced steps; [1] in the other studies
-            ode_path: (41,), as `norm_path`, predicted by the charge's equation
+            ode_path: (41,), as `norm_path`, predicted by the equation of `ode_error`
             flow_path: (41,), as `norm_path`, predicted by gradient flow
             published_path: (41,), as `norm_path`, predicted by equation 17 of the paper
             derived_path: (41,), as `norm_path`, predicted by equation 17 with the

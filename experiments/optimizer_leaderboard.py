@@ -94,13 +94,17 @@ def run(configs: list[Config]) -> list[dict]:
             NaN with one run
         slope: study entry alone: fall of the validation loss per 100 steps over the
             last 130 steps, in nats, a line fitted to the mean over runs; NaN with fewer
-            than two evaluations there
-        early_125, early_500, early_1000, early_2000, early_2500: study entry alone:
-            validation loss at this step, in nats, mean over the runs; NaN if none was
-            evaluated then
+            than two evaluations there, and of no meaning where the last ones are made
+            with averaged weights
+        early_125: study entry alone: validation loss at step 125, in nats, mean over
+            the runs with public logs; NaN if none was evaluated then
+        early_500: study entry alone: as `early_125`, at step 500
+        early_1000: study entry alone: as `early_125`, at step 1000
+        early_2000: study entry alone: as `early_125`, at step 2000
+        early_2500: study entry alone: as `early_125`, at step 2500
         reach: study entry alone: steps to a mean loss of 3.28 nats, extrapolated from
-            the last step at the mean slope of all submissions; from the published mean
-            where the logs lack runs
+            `steps` at the mean slope over submissions; from `published` where the
+            public logs are not its runs, else from `mean`
         gain: study pair alone: how much lower the mean loss of `entry` is than that of
             `other` at equal steps, in nats; steps are exchanged for loss at the mean
             slope of the curves
@@ -122,8 +126,8 @@ def run(configs: list[Config]) -> list[dict]:
             schedule of submission 12 was shortened, in nats
         records: (14,), study halves alone: numbers of the records whose gain over the
             record before is computed, as both have at least four public runs
-        gain_first: (14,), study halves alone: the gain of each of these records, in
-            nats, in one random half of the runs
+        gain_first: (14,), study halves alone: the gain of each of `records`, in nats,
+            in one random half of the runs
         gain_second: (14,), study halves alone: as `gain_first`, in the other half
         p_first: (14,), study halves alone: two-sided P value of each entry of
             `gain_first`

@@ -90,10 +90,10 @@ def run(configs: list[Config], context: Context) -> list[dict]:
     """Return a row for each config.
 
     Columns:
-        single: accuracy on the test digits of the two networks before merging, their
-            mean
-        ensemble: accuracy on the test digits of the mean of both networks'
-            probabilities
+        single: mean over the two networks before merging of the fraction of the test
+            digits that each classifies correctly
+        ensemble: fraction of the test digits that the sum of both networks'
+            probabilities classifies correctly
     """
     from symlab.mirror.indices import indices
 

@@ -82,8 +82,8 @@ def _run(c: Config) -> dict:
         finite: whether all entries of the polar factor are finite
         kept: whether the given matrix is unchanged by the call
         wrong: error of the polar factor against that by numpy's SVD in float64, over
-            its norm, on the row space of the matrix, Frobenius norms; empty in study
-            rank
+            the latter's norm, on the row space of the matrix, Frobenius norms; empty in
+            study rank
         wrong_clear: as `wrong`, on the singular directions whose value is above 1e-3 of
             the largest; empty in study rank
         least: least singular value of the polar factor on the directions of

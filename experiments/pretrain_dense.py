@@ -253,17 +253,17 @@ def _equivariance(c: Config) -> dict:
     """Errors of each move: largest differences of losses, and of final weights.
 
     Columns:
-        loss_errors: (5,), largest difference in nats between the losses of the run
-            whose weights were moved and of the run as it is, over the training losses
-            and the final validation loss, for the moves tokens, neurons, heads,
-            rotation and shift; study equivariance alone, else empty
-        weight_errors: (5,), largest difference of a final weight between each of these
-            runs and the run as it is, when its final weights are moved in the same way;
-            study equivariance alone, else empty
-        first_loss: training loss of the first step of the run as it is, in nats per
-            token; study equivariance alone, else empty
-        last_loss: validation loss at the end of the run as it is, in nats per token;
-            study equivariance alone, else empty
+        loss_errors: (5,), study equivariance alone, else empty: largest difference in
+            nats of a training loss or the final validation loss, when the initial
+            weights are moved by a symmetry, from that without; for the moves tokens,
+            neurons, heads, rotation, shift
+        weight_errors: (5,), study equivariance alone, else empty: largest difference of
+            a final weight of the runs of `loss_errors` from that of the run without a
+            move, moved in the same way
+        first_loss: study equivariance alone, else empty: training loss of the first
+            step of the run without a move, in nats per token
+        last_loss: study equivariance alone, else empty: validation loss at the end of
+            the run without a move, in nats per token
     """
     losses, end = follow(c)
     loss_errors, weight_errors = [], []

@@ -184,11 +184,11 @@ def _row(c: Config, path, early, balance, normal, deviation: float) -> dict:
         final: u w (loss product) or |t|^2 (loss ring) after the last step
         predicted: u w or |t|^2 at the minimum of the loss with its penalty, in closed
             form
-        minimum_error: |final - predicted|
+        minimum_error: the absolute difference of `final` from `predicted`
         unequal: (101,), w^2 - u^2 over its value at the start, at the start and after
             100 equally spaced steps, in study off; 0 in the other studies
-        balance: (101,), what the law of balance predicts for `unequal`, the product of
-            its factors over the steps; of no meaning outside of study off
+        balance: (101,), what the law of balance predicts for `unequal`: the product of
+            its factors over the steps so far; it holds in study off alone
         balance_error: largest |unequal - balance| in study off; 0 in the other studies
         final_unequal: |w^2 - u^2| after the last step over its value at the start, in
             study off; 0 in the other studies

@@ -85,8 +85,8 @@ def run(configs: list[Config]) -> list[dict]:
         loss: loss after the last step: task text, of 256 sequences of the validation
             text, in nats per character; task digits, of the test images, in nats per
             image
-        accuracy: fraction of these characters or images whose most probable prediction
-            is right
+        accuracy: fraction of the characters or images of `loss` whose most probable
+            prediction is right
         parameters: number of trained weights of the network
         score_parameters: number of trained weights in the matrices A of all layers,
             which score pairs of tokens; 0 for form uniform

@@ -218,7 +218,7 @@ def train(
         shared_text: fraction of the validation text's distinct runs of 30 words that
             also occur in the training text; NaN if unknown
         parameters: number of weights of the model
-        tokens: number of training tokens of the run
+        tokens: number of training tokens that the run has seen
         flops_per_token: floating-point operations per training token, forward and
             backward, counted as for PaLM (symlab.pretraining.cost)
         step_s: median seconds of a step, without the first three; NaN if a resumed run
