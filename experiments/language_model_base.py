@@ -85,7 +85,31 @@ def run(configs: list[Config]) -> list[dict]:
 
 
 def _one(c: Config) -> dict:
-    """Return exact success rates of the prompts of one config, and what they imply."""
+    """Return exact success rates of the prompts of one config, and what they imply.
+
+    Columns:
+        success: (prompts,), the probability of a right completion of each prompt at
+            temperature 1, computed exactly from the probabilities of its tokens
+        passes: (11,), exact pass@k, the probability that at least one of k completions
+            is right, for k = 1, 2, 4, ..., 1024, mean over prompts
+        pass_1: the entry of `passes` for k = 1
+        pass_256: the entry of `passes` for k = 256
+        all_wrong: probability that all completions of a group of `group` are wrong,
+            mean over prompts
+        all_right: probability that all completions of a group of `group` are right,
+            mean over prompts
+        mixed: probability that a group of `group` completions has right and wrong ones,
+            mean over prompts; only such groups train a policy by GRPO
+        sampled_1: fraction of right completions among `samples` sampled ones of each of
+            the first `checked` prompts, judged by their text, mean over these prompts;
+            NaN where none are sampled (checked = 0)
+        sampled_64: unbiased estimate of pass@64 from the samples of `sampled_1`; NaN
+            where none are sampled
+        exact_1: exact pass@1, mean over the prompts that are sampled; NaN where none
+            are
+        exact_64: exact pass@64, mean over the prompts that are sampled; NaN where none
+            are
+    """
     model, tokenizer = loaded()
     ends = ends_of(tokenizer)
     asked = questions(c.task, c.seed, c.prompts)

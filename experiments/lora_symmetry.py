@@ -146,6 +146,26 @@ def sweep(scale: str) -> list[Config]:
 
 
 def run(configs: list[Config], context: Context) -> list[dict]:
+    """Return a row for each config.
+
+    Columns:
+        val_loss: validation loss on the second text, the source code of mpmath's
+            functions, after the last step, in nats per character; 4.543, that of a
+            uniform guess, where it would be higher or not finite; empty in study
+            identity
+        diverged: whether `val_loss` was replaced by that of a uniform guess; empty in
+            study identity
+        unadapted_loss: validation loss on the second text of the pretrained decoder
+            without adapters, in nats per character, the same for all runs of a seed;
+            empty in study identity
+        start_loss: as `unadapted_loss`, with the product B A that `warmup` steps of
+            AdamW made, with which all starts but 'zero' begin; empty in study identity
+        parting: (steps,), largest |difference| / |product| (Frobenius norms) of the
+            products B A of any adapted matrix from those of the same arm's run from
+            balanced factors ('quarter': LoRA+'s), after each step; study identity
+            alone, else empty
+        parted: the last entry of `parting`; empty in the other studies
+    """
     from symlab.models import adaptation
 
     c, fields = configs[0], ("pretraining", "warmup", *SIZES)

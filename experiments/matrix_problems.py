@@ -130,7 +130,26 @@ def _rows(configs: list[Config]) -> list[dict]:
 
 
 def _row(found: dict) -> dict:
-    """Numbers of one lane; all but the oracle's are the ceiling if it diverged."""
+    """Numbers of one lane; all but the oracle's are the ceiling if it diverged.
+
+    Columns:
+        excess: loss minus its least value after the last step, computed without
+            sampling: in study sensing relative to the loss at W = 0; in studies
+            embedding and head in nats per token, where it is the Kullback-Leibler
+            divergence from the true model; 1000 if the run diverged
+        distance: |W - W*| / |W*| after the last step, Frobenius norms, W* the true
+            matrix; 1000 if the run diverged; study sensing alone, else empty
+        oracle_gap: |W' - W*| / |W*| for the solution W' of the measurements by numpy's
+            least squares, which should be 0; study sensing alone, else empty
+        diverged: whether the excess was above 1000 or a number of the row not finite
+        frequent: excess loss of the more frequent half of the tokens after the last
+            step, in nats per occurrence; the tokens are the given ones in study
+            embedding and the predicted ones in study head; 1000 if the run diverged;
+            empty in study sensing
+        rare: as `frequent`, of the rarer half of the tokens
+        drift: norm of the mean row of W over the root mean square norm of its rows,
+            after the last step; 1000 if the run diverged; empty in study sensing
+    """
     lost = not np.isfinite(list(found.values())).all() or found["excess"] > CEILING
     ceiling = dict.fromkeys((k for k in found if k != "oracle_gap"), CEILING)
     return found | (ceiling if lost else {}) | {"diverged": lost}

@@ -112,6 +112,30 @@ def measured(c: Config, seed: int) -> np.ndarray:
 
 
 def run(configs: list[Config]) -> list[dict]:
+    """Return a row for each config.
+
+    Columns:
+        end: squared error |F G^T - M|^2 (Frobenius norm) of the product of the trained
+            factors after the last step, M the matrix that is sought
+        curve: (marks,), the squared error after those steps, about evenly spaced in
+            their logarithm from 10 to the last, that `marks(steps)` returns
+        rate: rate at which the squared error falls, exp(-rate lr T) after T steps,
+            fitted to the second half of the curve above 1e-25 (of its part after the
+            re-balancing step, if there is one); NaN where a power law is fitted or too
+            few points are left
+        exponent: power of the number of steps with which the squared error falls,
+            fitted to the last nine tenths of the run, in symmetric runs with rank k >
+            2; NaN elsewhere
+        constant: final squared error over the derived (k - 2) / (2 lr steps)^2, in
+            symmetric runs with rank k > 2; NaN elsewhere
+        predicted: `rate` as predicted by the least positive eigenvalue a of the
+            Gauss-Newton matrix at the end, -2 log(1 - lr a) / lr; NaN in symmetric runs
+        stepped: the step at which the factors were re-balanced once, -1 if they were
+            not
+        law_error: largest deviation of an entry of F^T F - G^T G after the last step
+            from what the exact law of its changes gives, summed since the start or the
+            re-balancing
+    """
     c, n = configs[0], configs[0].dim
     seeds, which = lanes.shared(configs)
     first, hs = [starts(c) for c in configs], []

@@ -98,7 +98,28 @@ def _thresholds(symmetry, w, broken: float):
 
 
 def _facts(c: Config) -> dict:
-    """Return the three facts and the sharp threshold, at the worst random point."""
+    """Return the three facts and the sharp threshold, at the worst random point.
+
+    Columns:
+        difference: largest |l(A) - l(B)| of the loss l, without penalty, over random
+            points A of the plane and their mirror images B
+        image_difference: largest |l(A) - l(B)| / (1 + |A|^2)^2, where the divisor
+            bounds the terms of the loss
+        farthest: largest distance of a random point from the mirror, the line w1 = w2
+        across: largest size, over the points' projections C onto the mirror, of the
+            component across it of the gradient of l + gamma |w|^2, gamma random; 0 with
+            the symmetry
+        gradient_across: as `across`, each component over (1 + |A|^2)^2
+        gradient_error: largest difference of a component of `across` from the derived
+            value, broken / sqrt 2
+        least_saved: least (|A|^2 - |C|^2) / s^2 over random points A at a distance s
+            from the mirror and their projections C; 1 in theory
+        misjudged: number of random points A at which the threshold gamma_0 is wrong:
+            the penalised loss is less at the projection C than at A for a gamma below
+            it, or not less for one above it
+        threshold_error: largest difference of the computed gamma_0 of a random point A
+            from its closed form, times s^2 / (1 + |A|^2)^2
+    """
     import torch
 
     draws = rng.stream(c.seed, "points")
@@ -143,7 +164,21 @@ def _facts(c: Config) -> dict:
 
 
 def _normal(c: Config) -> dict:
-    """Return gamma_0 on the worse side of one normal, against the distance."""
+    """Return gamma_0 on the worse side of one normal, against the distance.
+
+    Columns:
+        distance: (15,), distances from the mirror, 0.001 to 3, of points on the normal
+            that meets it at coordinate `centre`
+        gamma_0: (15,), the gamma above which l + gamma |w|^2 is less at the projection
+            than at a point at that `distance`, on the side of the mirror where it is
+            larger
+        gamma_0_near: the first entry of `gamma_0`, at distance 0.001
+        sample_distance: (60,), distances from the mirror of random points on the normal
+            of `distance`, on the side w1 < w2
+        sample_gamma: (60,), the random gamma of each point of `sample_distance`
+        sample_gain: (60,), l + gamma |w|^2 at each point of `sample_distance` minus
+            that at its projection; above 0 where the projection is better
+    """
     import torch
 
     symmetry = mirror_of_the_plane()

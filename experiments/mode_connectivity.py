@@ -106,7 +106,43 @@ def run(configs: list[Config], context: Context) -> list[dict]:
 
 
 def _one(c: Config, models: list, data: zoo.Digits, found: list) -> dict:
-    """Match B and C, or a planted copy, to A, and measure what came of it."""
+    """Match B and C, or a planted copy, to A, and measure what came of it.
+
+    Columns:
+        barrier: largest excess of the test loss over the chord on the line from network
+            A to network B, matched to A by `method`, at 11 points, in nats; in study
+            planted B is a permuted copy of A with noise
+        barrier_bc: as `barrier`, on the line from the matched B to a third network C,
+            matched to A as well
+        loss: (11,), test loss at the points of `barrier`, from A to the matched B, in
+            nats
+        distance: Euclidean distance between the trained parameters of A and of the
+            matched B
+        shrink: fraction of the distance between A and B that matching removes; 0 if
+            method none
+        alignment: (10,), cosine of the sums of u v^T in A and in the matched B, u and v
+            the singular vectors of each layer with values of at least gamma times its
+            largest, for gamma = 0, 0.1, ..., 0.9
+        aligned_all: the entry of `alignment` for gamma = 0, with all singular vectors
+        aligned_large: the entry of `alignment` for gamma = 0.5, with the large ones
+        leading_gain: share of the inner product of the weights of A and of the matched
+            B that pairs of the first ten singular directions of both have
+        leading_energy: share of the squared norm of A's weights that their first ten
+            singular directions have
+        identity_error: largest error, over layers, of the inner product of the weights
+            of A and of the matched B as a sum over pairs of singular directions, over
+            the product of both norms; 0 up to rounding
+        values_moved: largest change of a singular value of B by matching, over the
+            largest of its layer; 0 up to rounding, as matching only permutes
+        accuracy: fraction of the test digits that A classifies correctly
+        merged_accuracy: fraction of the test digits that the network whose parameters
+            are the means of those of A, of the matched B and of the matched C
+            classifies correctly
+        exchangeable: number of hidden layers of A whose units are certified to be
+            exchangeable, so that any permutation of them leaves the loss as it is
+        recovered: fraction of the hidden units of the permuted copy that matching
+            returns to their places, in study planted; 0 in the other studies
+    """
     from symlab.mirror.match import distance
     from symlab.mirror.merge import barrier
     from symlab.mirror.planted import plant, recovered

@@ -112,6 +112,26 @@ def rate(c: Config, step: int, steps: int) -> float:
 
 
 def _one(c: Config, context: Context) -> dict:
+    """Return the row of one config.
+
+    Columns:
+        arm: 'decay', 'no decay' or 'static bias', which follows from `weight_decay` and
+            `offset`
+        accuracy: fraction of the test images that the trained network classifies
+            correctly
+        total_decay: total decay exponent, the sum over steps of lr / (1 - momentum)
+            times `weight_decay`; 0 if the run diverged
+        losses: (epochs,), mean training loss of each epoch, before the updates, in nats
+        diverged_at: first step of the epoch whose mean loss is not finite, -1 if there
+            is none; of the other columns a diverged run has `arm`, `accuracy`,
+            `total_decay` and `losses` alone
+        post_grouped: as `grouped`, of the outputs of the last ReLU in place of its
+            inputs
+        post_grouped_loose: as `grouped_loose`, of the outputs of the last ReLU
+        post_live: as `live`, of the outputs of the last ReLU
+        post_clusters: as `clusters`, of the outputs of the last ReLU
+        post_correlation: as `correlation`, of the outputs of the last ReLU
+    """
     import torch
 
     from symlab.data import images
@@ -157,6 +177,24 @@ def audited(model, x, y) -> dict:
     """Return, from the weights alone, how many of the 512 units that the last layer
     `fc` reads have a copy, and how many channels can be exchanged, as {column: value}.
     x, y: a batch of images and labels on which the model is followed.
+
+    Columns:
+        audit_units: number of units of all hidden layers that have a certified symmetry
+        audit_unknown: number of sets of units of which the audit cannot say whether
+            they have a symmetry
+        audit_violation: largest violation of a certified symmetry, the difference
+            between the gradient at an image and the image of the gradient, relative to
+            its size
+        audit_distinct: number of clusters of live units, units within a relative
+            distance of 0.1 in their weights, over all hidden layers that have a
+            certified symmetry
+        audit_dead: number of the 512 units that the last layer reads whose incoming or
+            outgoing weights are far smaller than those of a typical unit
+        audit_copies: number of the 512 units that the last layer reads, without dead
+            ones, whose weights are within a relative distance of 0.1 of another one's
+        audit_nearest: median over these units, without dead ones, of the relative
+            distance of weights to the nearest other unit; 0 for copies, about 1 for
+            random weights
     """
     from symlab.mirror.audit import audit
 
@@ -180,6 +218,16 @@ def compressed(model, x, y) -> dict:
     the model's, and how its answers differ on the images x, as {column: value}.
 
     Only reductions that hold for every input are made; eight images serve to find them.
+
+    Columns:
+        compressed_parameters: parameters of an equivalent smaller network over those of
+            the trained one
+        compressed_flops: floating-point operations of that smaller network over those
+            of the trained one, in a forward pass
+        compressed_change: largest difference between the outputs of the smaller and the
+            trained network on eight test images, relative to the largest output
+        compressed_differ: number of test images that the smaller and the trained
+            network classify differently
     """
     import torch
 
@@ -273,12 +321,18 @@ def grouping(neurons: np.ndarray) -> dict:
 
     A neuron is live if its standard deviation exceeds LIVE of the largest.
 
-        grouped, grouped_loose  fractions of the live neurons whose |correlation| with
-                                another one exceeds COPY, or CLUSTER
-        live, clusters          their number, and that of their clusters (average
-                                linkage on 1 - |correlation|, cut at 1 - CLUSTER)
-        correlation             the upper triangle, row by row and in percent, of their
-                                correlation matrix in the order of the clustering
+    Columns:
+        grouped: fraction of the live neurons of the last hidden layer whose
+            |correlation| with another one, over the test images, exceeds 0.999; the
+            neurons' values are the inputs of the last ReLU, averaged over pixels
+        grouped_loose: as `grouped`, with |correlation| above 0.99
+        live: number of the 512 neurons of `grouped` whose standard deviation over the
+            test images is above 1 % of the largest
+        clusters: number of clusters of the live neurons (average linkage on 1 -
+            |correlation|, cut at 0.01)
+        correlation: (live (live - 1) / 2,), the correlations of the live neurons in
+            percent, rounded: the upper triangle of their matrix in the order of the
+            clustering, row by row
     """
     from scipy.cluster.hierarchy import fcluster, leaves_list, linkage
     from scipy.spatial.distance import squareform

@@ -99,6 +99,11 @@ def digits() -> tuple[np.ndarray, np.ndarray]:
 
 
 def run(configs: list[Config]) -> list[dict]:
+    """Return a row for each config.
+
+    Columns:
+        loss: loss of all 1400 training samples after the last step, in nats
+    """
     import torch
 
     c = configs[0]
@@ -175,6 +180,31 @@ class Record:
         """Return for each run, as {column: value}: the largest relative error over the
         weight rows of each law's |w|^2 at the end (of the exact law, at any step); the
         mean ratio of predicted to true |w|^2; and the paths of the means over rows.
+
+        Columns:
+            law_error: study law: largest relative error of |w|^2 of a weight row by the
+                exact discrete law, at any step; 0, without a measurement, in the other
+                studies
+            ode_error: study law: largest relative error of |w|^2 of a weight row after
+                the last step, by the paper's differential equation of the charge,
+                driven by the measured |v|^2; 0 in the other studies
+            ode_ratio: study law: |w|^2 after the last step by that equation over the
+                true one, mean over the 26 weight rows; 1 in the other studies
+            flow_error: as `ode_error`, by gradient flow
+            flow_ratio: as `ode_ratio`, by gradient flow
+            published_error: as `ode_error`, by equation 17 of the paper, driven by the
+                measured gradient
+            published_ratio: as `ode_ratio`, by equation 17 of the paper
+            derived_error: as `ode_error`, by equation 17 with the prefactor for
+                gradients that are independent from step to step
+            derived_ratio: as `ode_ratio`, by equation 17 with that prefactor
+            norm_path: (41,), study law: true |w|^2, mean over the 26 weight rows, at
+                the start and after 40 equally spaced steps; [1] in the other studies
+            ode_path: (41,), as `norm_path`, predicted by the equation of `ode_error`
+            flow_path: (41,), as `norm_path`, predicted by gradient flow
+            published_path: (41,), as `norm_path`, predicted by equation 17 of the paper
+            derived_path: (41,), as `norm_path`, predicted by equation 17 with the
+                prefactor of `derived_error`
         """
         rows = [{"law_error": float(e)} for e in self.worst]
         for name in self.NAMES:

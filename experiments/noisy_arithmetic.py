@@ -106,6 +106,37 @@ def accuracy(table: np.ndarray, labels: np.ndarray, where: np.ndarray) -> float:
 
 
 def _run(c: Config) -> dict:
+    """Return the row of one config.
+
+    Columns:
+        raw: fraction of the test pairs for which the trained network gives the right
+            sum
+        filtered: as `raw`, with only the dominant frequency of each neuron kept in the
+            weights, the square as activation and no bias
+        filtered_relu: as `filtered`, with the ReLU as activation
+        untrained: as `filtered`, of the network at initialisation
+        vote: 1 if the most frequent offset (label - a - b) of the training pairs is 0,
+            which is the right rule, else 0
+        orbit_train: 1 if the trained network's logits, averaged over the training pairs
+            by their offset from the right sum, are largest for the right sum, else 0
+        orbit_test: as `orbit_train`, averaged over the test pairs
+        fit: fraction of the training pairs for which the trained network gives their
+            label, right or wrong
+        noisy_fit: fraction of the training pairs with a wrong label for which the
+            trained network gives that label; NaN at noise 0
+        clean_fit: fraction of the training pairs with the right label for which the
+            trained network gives it
+        filtered_noise: fraction of the wrong training labels that the filtered network
+            with the square gives; NaN at noise 0
+        residual_noise: fraction of the wrong training labels that the network gives
+            when what the filter keeps is subtracted from its weights; NaN at noise 0
+        lead: sum over training steps of the fraction fitted of the wrong minus that of
+            the right labels, in steps, above 0 if wrong ones are fitted first; NaN at
+            noise 0
+        noisy_curve: (steps/10,), fraction of the wrong training labels that are fitted,
+            before steps 1, 11, 21, ...; 0 at noise 0
+        clean_curve: (steps/10,), as `noisy_curve`, of the right training labels
+    """
     n = c.n
     truth = np.add.outer(np.arange(n), np.arange(n)) % n
     labels, kept, noisy = data(c)

@@ -75,6 +75,68 @@ def sweep(scale: str) -> list[Config]:
 
 
 def run(configs: list[Config]) -> list[dict]:
+    """Return a row for each config.
+
+    Columns:
+        data: 16 hex digits, a hash of the logs and of the benchmark's table from which
+            all rows are made
+        steps: study entry alone: the submission's published number of steps
+        planned: study entry alone: the number of steps for which its learning-rate
+            schedule is planned, which may be longer
+        published: study entry alone: the published mean of the final validation loss,
+            in nats
+        published_n: study entry alone: the number of runs of the published mean
+        mean: study entry alone: the mean final validation loss of the runs with public
+            logs, in nats
+        n: study entry alone: the number of runs with public logs
+        losses: (n,), study entry alone: the final validation loss of each run with a
+            public log, in nats
+        deviation: study entry alone: sample standard deviation of `losses`, in nats;
+            NaN with one run
+        slope: study entry alone: fall of the validation loss per 100 steps over the
+            last 130 steps, in nats, a line fitted to the mean over runs; NaN with fewer
+            than two evaluations there, and of no meaning where the last ones are made
+            with averaged weights
+        early_125: study entry alone: validation loss at step 125, in nats, mean over
+            the runs with public logs; NaN if none was evaluated then
+        early_500: study entry alone: as `early_125`, at step 500
+        early_1000: study entry alone: as `early_125`, at step 1000
+        early_2000: study entry alone: as `early_125`, at step 2000
+        early_2500: study entry alone: as `early_125`, at step 2500
+        reach: study entry alone: steps to a mean loss of 3.28 nats, extrapolated from
+            `steps` at the mean slope over submissions; from `published` where the
+            public logs are not its runs, else from `mean`
+        gain: study pair alone: how much lower the mean loss of `entry` is than that of
+            `other` at equal steps, in nats; steps are exchanged for loss at the mean
+            slope of the curves
+        gain_planned: study pair alone: as `gain`, with steps exchanged at the cost of a
+            shorter plan
+        uncertainty: study pair: standard error of `gain`, in nats; study shorter: that
+            of `cost`
+        uncertainty_planned: study pair alone: standard error of `gain_planned`, in nats
+        p: study pair alone: two-sided P value of `gain` by Student's t test, without a
+            correction for the number of pairs
+        p_planned: study pair alone: as `p`, of `gain_planned`
+        needed: study pair alone: runs of each submission with which a gain as large as
+            `gain` is significant with probability 0.8, from 2 to 10,000, which also
+            stands for more or never
+        needed_planned: study pair alone: as `needed`, of `gain_planned`
+        runs: study pair: number of runs of both submissions; study shorter: of both
+            plans
+        cost: study shorter alone: rise of the mean loss per 100 steps by which the
+            schedule of submission 12 was shortened, in nats
+        records: (14,), study halves alone: numbers of the records whose gain over the
+            record before is computed, as both have at least four public runs
+        gain_first: (14,), study halves alone: the gain of each of `records`, in nats,
+            in one random half of the runs
+        gain_second: (14,), study halves alone: as `gain_first`, in the other half
+        p_first: (14,), study halves alone: two-sided P value of each entry of
+            `gain_first`
+        shares: (39,), study coverage alone: for each submission with at least four
+            public runs, how often the 95 % interval of the difference of two random
+            halves' means contains 0, as a fraction of `draws`
+        covered: study coverage alone: the mean of `shares`, which should be 0.95
+    """
     logs = stored()
     found, digest = board.board(logs), logs.digest
     studies = {

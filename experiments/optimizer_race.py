@@ -197,6 +197,11 @@ def settings(c: Config) -> dict:
 def measured(c: Config, row: dict) -> dict:
     """Return the row of a run's results; if the run diverged, its loss is that of a
     uniform guess. row: what the training loop returned.
+
+    Columns:
+        diverged: whether a training loss was not finite; `val_loss` and `val_curve` are
+            then the loss of a uniform guess, and `bits_per_byte`, `head_drift` and
+            `head_shift` are 0
     """
     row = {k: v for k, v in row.items() if k not in ("text", "diverged_at")} | {
         "diverged": row["diverged_at"] >= 0

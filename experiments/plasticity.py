@@ -110,6 +110,21 @@ def sweep(scale: str) -> list[Config]:
 
 
 def run(configs: list[Config], chunk: int = 250) -> list[dict]:
+    """Return a row for each config.
+
+    Columns:
+        excess: (tasks,), expected loss on new inputs less the variance of the label
+            noise, |w - w*|^2 with the task's teacher w*, at the end of each task; about
+            1 for predicting zero
+        zero_fraction: (tasks,), fraction of the weights with |w| below 1e-4 at the end
+            of each task
+        log_distance: (tasks,), median over weights of the natural logarithms of the
+            distances |u+v| and |u-v| to both mirrors at the end of each task; arm
+            vanilla, which has no mirrors: of log |w|
+        effective_rank: (tasks,), exp of the entropy of |u| / sum |u|, the singular
+            values of the features u*x, at the end of each task, at most `dim`; arm
+            vanilla: always `dim`
+    """
     c = configs[0]
     seeds, which = lanes.shared(configs)
     plain = np.array([c.arm == "vanilla" for c in configs])

@@ -87,6 +87,14 @@ def sweep(scale: str) -> list[Config]:
 
 
 def run(configs: list[Config], context: Context) -> list[dict]:
+    """Return a row for each config.
+
+    Columns:
+        single: mean over the two networks before merging of the fraction of the test
+            digits that each classifies correctly
+        ensemble: fraction of the test digits that the sum of both networks'
+            probabilities classifies correctly
+    """
     from symlab.mirror.indices import indices
 
     c = configs[0]
@@ -127,6 +135,13 @@ def _merged(c: Config, a, b, x):
 
 
 def _measured(model, data: zoo.Digits) -> dict:
+    """Return the accuracy and the loss of a merged network on the test digits.
+
+    Columns:
+        accuracy: fraction of the test digits that the merged network classifies
+            correctly
+        loss: loss of the merged network on the test digits, in nats
+    """
     return {
         "accuracy": zoo.accuracy(model, data),
         "loss": zoo.loss(model, data.test).item(),

@@ -77,6 +77,26 @@ def run(configs: list[Config]) -> list[dict]:
 
 
 def _run(c: Config) -> dict:
+    """Return the row of one config.
+
+    Columns:
+        finite: whether all entries of the polar factor are finite
+        kept: whether the given matrix is unchanged by the call
+        wrong: error of the polar factor against that by numpy's SVD in float64, over
+            the latter's norm, on the row space of the matrix, Frobenius norms; empty in
+            study rank
+        wrong_clear: as `wrong`, on the singular directions whose value is above 1e-3 of
+            the largest; empty in study rank
+        least: least singular value of the polar factor on the directions of
+            `wrong_clear`, 1 if it is exact; empty in study rank
+        largest: largest singular value of the polar factor on the directions of
+            `wrong_clear`, 1 if it is exact; empty in study rank
+        change: |X - X'| / |X'| for the polar factors X of the matrix and X' of the
+            matrix without the factor 2^power, Frobenius norms; 0 where power is 0;
+            empty in study rank
+        outside: largest entry, in size, of the part of the polar factor outside of the
+            range of the matrix, 0 if it is exact; study rank alone, else empty
+    """
     import torch
 
     draws = rng.stream(c.seed, "singular vectors")

@@ -160,6 +160,21 @@ def _rule(c: Config) -> str:
 
 
 def _rows(configs: list[Config]) -> list[dict]:
+    """Return a row for each config, of one problem.
+
+    Columns:
+        gap: log10 of the objective's excess over its least value after the last step,
+            as a multiple of that at the start, cut to [-30, 6]; 6 if the run diverged
+        mean_log_gap: mean of `gaps`, those below -10 counted as -10, which is tuned and
+            compared
+        gaps: (41,), as `gap` at the start and after 40 about equally spaced steps up to
+            the last
+        gradient_condition: (41,), condition number of the gradient at the steps of
+            `gaps` (problem logistic: of a batch's; problem completion: the larger of
+            both factors'); 0 if it is singular
+        residual_condition: (41,), condition number of the residual A X B - C at the
+            steps of `gaps`, 0 if it is singular; problem quadratic alone, else empty
+    """
     from symlab.matrix_descents import descend
 
     c = configs[0]

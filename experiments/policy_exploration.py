@@ -180,7 +180,26 @@ def _fields(c: Config, names: tuple) -> tuple:
 
 
 def _one(c: Config, device: str, start: dict, base: dict) -> dict:
-    """The row of one method, from the arrays and the measurement of its start."""
+    """The row of one method, from the arrays and the measurement of its start.
+
+    Columns:
+        clipped_low: (steps,), fraction of the tokens whose ratio of probabilities is
+            below 1 - clip_low while their advantage is negative, mean over the updates
+            of each RL step
+        clipped_high: (steps,), fraction of the tokens whose ratio of probabilities is
+            above 1 + clip_high while their advantage is positive, mean over the updates
+            of each RL step
+        reward: (steps,), mean reward of the rollouts of each RL step, sampled before
+            its updates
+        entropy: (steps,), entropy of the policy in nats, mean over the tokens of the
+            rollouts of each RL step
+        diverged_at: RL step, counted from 0, whose entropy is not finite, -1 if there
+            is none; such a run has no measurements after RL, no `late_entropy` and no
+            `clipped`
+        late_entropy: mean of `entropy` over the later two thirds of the RL steps
+        clipped: fraction of the tokens that are clipped, low or high, mean over the RL
+            steps
+    """
     import torch
 
     task, where = task_of(c.task), torch.device(device)
@@ -205,7 +224,29 @@ def _one(c: Config, device: str, start: dict, base: dict) -> dict:
 
 
 def _measured(c: Config, weights: dict, prefix: str) -> dict:
-    """Greedy success, pass@k and entropy on held-out prompts, reward on the pool."""
+    """Greedy success, pass@k and entropy on held-out prompts, reward on the pool.
+
+    Columns:
+        base_greedy: fraction of the held-out prompts that the most probable tokens
+            solve, before RL
+        base_pass: (9,), pass@k on held-out prompts for k = 1, 2, 4, ..., 256, before
+            RL; the unbiased estimate from `samples` samples per prompt
+        base_pass_first: the first entry of `base_pass`, pass@1
+        base_pass_last: the last entry of `base_pass`, pass@256
+        base_test_entropy: entropy of the policy before RL in nats, mean over the tokens
+            that it samples for held-out prompts
+        base_pool_reward: mean reward of `group` samples of each of the `pool` training
+            prompts, before RL
+        base_unsolved: fraction of the `pool` training prompts that none of their
+            `group` samples solves, before RL
+        greedy: as `base_greedy`, after the last RL step
+        pass: (9,), as `base_pass`, after the last RL step
+        pass_first: the first entry of `pass`, pass@1
+        pass_last: the last entry of `pass`, pass@256
+        test_entropy: as `base_test_entropy`, after the last RL step
+        pool_reward: as `base_pool_reward`, after the last RL step
+        unsolved: as `base_unsolved`, after the last RL step
+    """
     task = task_of(c.task)
     weights = {name: w.detach() for name, w in weights.items()}
     test = task.prompts(c.seed, c.test, "test")

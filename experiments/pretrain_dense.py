@@ -182,6 +182,15 @@ def _equivariance_sweep(scale: str) -> list[Config]:
 
 
 def run(configs: list[Config], context: Context) -> list[dict]:
+    """Return a row for each config; those of study equivariance have no columns of the
+    training loop.
+
+    Columns:
+        text: name of the text; empty in study equivariance
+        diverged_at: step of the first training loss that is not finite, -1 if there is
+            none; in study tune always -1, and a run that diverged has a `val_loss` of
+            100 nats; empty in study equivariance
+    """
     return [
         _equivariance(c) if c.study == "equivariance" else _train(c, context)
         for c in configs
@@ -243,7 +252,21 @@ def optimizer(c: Config) -> dict:
 
 
 def _equivariance(c: Config) -> dict:
-    """Errors of each move: largest differences of losses, and of final weights."""
+    """Errors of each move: largest differences of losses, and of final weights.
+
+    Columns:
+        loss_errors: (5,), study equivariance alone, else empty: largest difference in
+            nats of a training loss or the final validation loss, when the initial
+            weights are moved by a symmetry, from that without; for the moves tokens,
+            neurons, heads, rotation, shift
+        weight_errors: (5,), study equivariance alone, else empty: largest difference of
+            a final weight of the runs of `loss_errors` from that of the run without a
+            move, moved in the same way
+        first_loss: study equivariance alone, else empty: training loss of the first
+            step of the run without a move, in nats per token
+        last_loss: study equivariance alone, else empty: validation loss at the end of
+            the run without a move, in nats per token
+    """
     losses, end = follow(c)
     loss_errors, weight_errors = [], []
     for move in MOVES:

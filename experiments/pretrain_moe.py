@@ -164,7 +164,36 @@ def run(configs: list[Config], context: Context) -> list[dict]:
 
 
 def _train(c: Config, context: Context) -> dict:
-    """The row of `symlab.pretraining.train`, and how far the routers have moved."""
+    """The row of `symlab.pretraining.train`, and how far the routers have moved.
+
+    Columns:
+        text: name of the text
+        diverged_at: step of the first training loss that is not finite, -1 if there is
+            none
+        load_cv: coefficient of variation over experts of their load, each expert's
+            share of the validation tokens' assignments, at the end, mean over layers; 0
+            if loads are equal
+        load_cv_curve: (evaluations,), `load_cv` at each evaluation on validation text
+            (`val_step`)
+        max_violation: largest load of an expert over an equal share, minus 1, on
+            validation text at the end, mean over layers
+        dead_fraction: fraction of experts with less than a tenth of an equal share of
+            the validation text at the end, mean over layers
+        load_entropy: entropy of the load over its maximum log E, E the number of
+            experts, on validation text at the end, mean over layers; 1 if loads are
+            equal
+        mean_logit_drift: root mean square over validation tokens of the router's mean
+            logit over experts, at the end, mean over layers
+        load_balancing_loss: E sum f P of load f and mean probability P of the experts,
+            on validation text at the end, mean over layers, whether or not it is
+            trained on; 1 if loads are equal
+        z_loss: mean square of the logsumexp of the router's logits on validation text
+            at the end, mean over layers, whether or not it is trained on
+        router_shift: distance that the mean row of a router has moved since the start,
+            over the root mean square length of its rows at the end, mean over layers
+        router_moved: |R - R_0| / |R_0| of the routers' weights R at the end and R_0 at
+            the start, less their mean rows, Frobenius norms, mean over layers
+    """
     from symlab.data.text import corpus
     from symlab.pretraining import train
     from symlab.pretraining.loop import build

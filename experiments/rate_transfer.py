@@ -129,6 +129,12 @@ def rates(arm: str, width: int) -> list[float]:
 
 
 def run(configs: list[Config]) -> list[dict]:
+    """Return a row for each config.
+
+    Columns:
+        loss: validation loss after the last step, on the first 64 sequences of the
+            validation text, in nats per character
+    """
     import torch
 
     from symlab.data import characters

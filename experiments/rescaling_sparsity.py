@@ -85,6 +85,37 @@ def sweep(scale: str) -> list[Config]:
 
 
 def run(configs: list[Config]) -> list[dict]:
+    """Return a row for each config.
+
+    Columns:
+        zero_fraction: fraction of the weights w with |w| below 1e-4 after the last step
+        zero_fraction_strict: fraction of the weights with |w| below 1e-6 after the last
+            step
+        collapsed: fraction of the weights with |w| below 1e-10 after the last step,
+            which fall to zero exponentially
+        mse: mean squared error: study lr, of predictions for the samples of the last
+            tenth of the steps, before their updates, label noise included; study decay,
+            on the training samples after the last step
+        predicted: predicted fraction of zero weights of model product (0 for model
+            plain): study lr, of coordinates whose Lyapunov exponent at u = v = 0 is
+            negative at the measured `mse` (0 if the run diverged); study decay, of
+            zeros of scikit-learn's Lasso
+        second_order: study lr alone, else empty: as `predicted`, with the exponent to
+            second order in the learning rate, by which coordinates with |w*| < lr mse
+            collapse
+        diverged_at: number of steps after which weights were first seen not to be
+            finite, looked for every 500 steps; -1 if they were not, and always in study
+            decay
+        support_mismatch: study decay alone, else empty: number of weights that are zero
+            (below 1e-4) in the trained model or in scikit-learn's Lasso, but not in
+            both
+        objective_gap: study decay alone, else empty: half the mean squared error plus
+            weight_decay |w|_1 of the trained weights, minus that of the Lasso's
+        max_difference: study decay alone, else empty: largest |difference| of a trained
+            weight from the Lasso's
+        last_change: study decay alone, else empty: largest |change| of a weight in the
+            last step
+    """
     return (_online if configs[0].study == "lr" else _full_batch)(configs)
 
 

@@ -78,6 +78,15 @@ def sweep(scale: str) -> list[Config]:
 
 
 def run(configs: list[Config]) -> list[dict]:
+    """Return a row for each config.
+
+    Columns:
+        last_loss: study noise, mean loss |p - y|^2/2 of the last batch before its
+            update; study decay, |U W - M|^2/2 before the last step, without the penalty
+        max_difference: study decay: largest |difference| of an entry of U W from the
+            minimum in closed form, after the last step; 0, without a measurement, in
+            study noise
+    """
     return [(_noise if c.study == "noise" else _decay)(c) for c in configs]
 
 
@@ -171,7 +180,21 @@ def _decay(c: Config) -> dict:
 
 
 def _row(c: Config, a, b) -> dict:
-    """Return the ranks and the spectrum of the product a b, or where it diverged."""
+    """Return the ranks and the spectrum of the product a b, or where it diverged.
+
+    Columns:
+        rank: number of singular values of the product, U W or (I+U)(I+W), above 1e-6 of
+            the largest, after the last step; 0 if the run diverged
+        rank_loose: as `rank`, above 1e-2 of the largest
+        soft_threshold_rank: number of singular values of M above `weight_decay`, the
+            rank of the minimum of study decay
+        slow_rank: as `soft_threshold_rank`, with those below `weight_decay` by too
+            little to fall below 1e-6 within the steps, by gradient flow
+        spectrum: (dim,), singular values of the product over the largest, falling,
+            after the last step; 0 if the run diverged
+        diverged_at: number of steps of the run if the product is not finite after them,
+            else -1
+    """
     product = (a.double() @ b.double()).numpy()
     diverged = not np.isfinite(product).all()
     s = np.zeros(c.dim) if diverged else np.linalg.svd(product, compute_uv=False)

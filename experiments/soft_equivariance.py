@@ -102,6 +102,24 @@ def problem(c: Config) -> tuple[np.ndarray, ...]:
 
 
 def run(configs: list[Config]) -> list[dict]:
+    """Return a row for each config.
+
+    Columns:
+        risk: expected squared error on new inputs less the noise, over the variance of
+            the equivariant part of the outputs, of the trained or closed-form map: |W -
+            W*|^2 / 24
+        penalty_4: penalty lambda on what breaks shifts along the axis of length 4 (0 in
+            arm none, 1e6 in arm hard); in arm per after its tuning
+        penalty_3: as `penalty_4`, along the axis of length 3, whose symmetry is
+            violated in study violation
+        penalty_2: as `penalty_4`, along the axis of length 2
+        law_3: arm per alone, else empty: what the derived law, from the ridge solution
+            with the penalties at the start, predicts for `penalty_3`
+        law_error: arm per alone, else empty: largest |log(penalty / derived law)| among
+            the three penalties, natural logarithms
+        ridge_error: arm per alone, else empty: |W - W'| / |W'| for the trained map W
+            and the ridge solution W' with the tuned penalties, Frobenius norms
+    """
     problems, arm = [problem(c) for c in configs], configs[0].arm
     projectors = torus.projectors(SHAPE)
 

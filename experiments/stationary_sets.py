@@ -181,6 +181,32 @@ def _starts(configs: list[Config]):
 
 
 def _row(c: Config, path, early, balance, normal, deviation: float) -> dict:
+    """Return the row of one config from its path and what was measured along it.
+
+    Columns:
+        deviation: largest distance of theta, at any step, from the stationary line on
+            which it starts; 0, without a measurement, where it starts on none
+        deviation_path: (101,), the distance from that line at the start and after 100
+            equally spaced steps; 0 where theta starts on none
+        final: u w (loss product) or |t|^2 (loss ring) after the last step
+        predicted: u w or |t|^2 at the minimum of the loss with its penalty, in closed
+            form
+        minimum_error: the absolute difference of `final` from `predicted`
+        unequal: (101,), w^2 - u^2 over its value at the start, at the start and after
+            100 equally spaced steps, in study off; 0 in the other studies
+        balance: (101,), what the law of balance predicts for `unequal`: the product of
+            its factors over the steps so far; it holds in study off alone
+        balance_error: largest |unequal - balance| in study off; 0 in the other studies
+        final_unequal: |w^2 - u^2| after the last step over its value at the start, in
+            study off; 0 in the other studies
+        path_x: (101,), the first coordinate of theta (w, or t_1) at the start and after
+            100 equally spaced steps
+        path_y: (101,), the second coordinate of theta (u, or t_2) at the steps of
+            `path_x`
+        early_x: (81,), the first coordinate of theta at the start and after each of the
+            first 80 steps
+        early_y: (81,), the second coordinate of theta at the steps of `early_x`
+    """
     unequal = path[:, 0] ** 2 - path[:, 1] ** 2
     lawful = c.study == "off"
     unequal = unequal / unequal[0] if lawful else np.zeros(len(path))

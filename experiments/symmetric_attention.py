@@ -79,6 +79,20 @@ def sweep(scale: str) -> list[Config]:
 
 
 def run(configs: list[Config]) -> list[dict]:
+    """Return a row for each config.
+
+    Columns:
+        loss: loss after the last step: task text, of 256 sequences of the validation
+            text, in nats per character; task digits, of the test images, in nats per
+            image
+        accuracy: fraction of the characters or images of `loss` whose most probable
+            prediction is right
+        parameters: number of trained weights of the network
+        score_parameters: number of trained weights in the matrices A of all layers,
+            which score pairs of tokens; 0 for form uniform
+        score_flops: floating-point operations that the scores of one sequence or image
+            take, forward, those that a causal mask hides included; 0 for form uniform
+    """
     import torch
 
     from symlab.models import symmetric_attention as model

@@ -205,30 +205,48 @@ def train(
 
     The row has these entries; NaN stands for an unknown value.
 
-      val_loss                        at the end, nats per token
-      val_step, val_curve             steps and losses of earlier evaluations
-      train_loss                      of each step
-      bits_per_byte                   val_loss converted to bits per byte of text
-      text, text_hash                 name and hash of the text
-      shared_text                     part of the validation text that also occurs in
-                                      the training text
-      parameters, tokens              numbers of parameters and of training tokens
-      step_s, optimizer_s             median seconds of a step and of the optimizer's
-                                      part of it
-      tokens_per_s, optimizer_share   tokens per second, and the optimizer's fraction of
-                                      the time; these four are NaN if a resumed run had
-                                      no step left
-      mfu                             model-flops utilisation (bfloat16, known GPUs)
-      peak_bytes                      peak memory, on a GPU
-      state_bytes                     memory of the optimizer's state
-      vocabulary_state_bytes          the same for embedding and head alone
-      head_drift, head_shift,         as in `evaluation`; for routers also those of
-      router_shift                    `symlab.models.routing_load` at the end, and
-                                      load_cv_curve
-      balance_over                    the sequences over which a balancing loss is
-                                      computed, each micro-batch of each process by
-                                      itself; '' without such a loss
+    Columns:
+        val_loss: validation loss at the end of the run, in nats per token
+        val_step: (evaluations,), steps made before each evaluation on validation text,
+            the last at the end of the run
+        val_curve: (evaluations,), validation loss at each of `val_step`, in nats per
+            token
+        train_loss: (steps,), training loss of each step, before its update, in nats per
+            token
+        bits_per_byte: `val_loss` converted to bits per byte of the validation text
+        text_hash: a hash of the text
+        shared_text: fraction of the validation text's distinct runs of 30 words that
+            also occur in the training text; NaN if unknown
+        parameters: number of weights of the model
+        tokens: number of training tokens that the run has seen
+        flops_per_token: floating-point operations per training token, forward and
+            backward, counted as for PaLM (symlab.pretraining.cost)
+        step_s: median seconds of a step, without the first three; NaN if a resumed run
+            had no step left
+        optimizer_s: median seconds of the optimizer's part of a step; NaN as `step_s`
+        tokens_per_s: training tokens of a step over `step_s`; NaN as `step_s`
+        optimizer_share: `optimizer_s` over `step_s`; NaN as `step_s`
+        mfu: model-flops utilisation, the operations per second over the peak of the
+            device; NaN unless in bfloat16 on a known GPU
+        peak_bytes: peak memory that torch allocated on a GPU, in bytes; NaN on a CPU
+        state_bytes: memory of the optimizer's state, in bytes
+        vocabulary_state_bytes: memory of the optimizer's state of embedding and head,
+            in bytes
+        head_drift: root mean square over validation tokens of the mean logit over the
+            vocabulary, at the end; a shift of all logits changes no probability
+        head_shift: distance that the mean row of the head has moved since the start,
+            over the root mean square length of its rows at the end
+        balance_over: the sequences over which a balancing loss of experts is computed,
+            each micro-batch of each process by itself; '' without such a loss
+
+    Besides, a row has
+
+      text                            the name of the text
       diverged_at                     step of the first loss that is not finite, or -1
+      load_cv, ...                    of a mixture of experts, at the end: the measures
+                                      of `symlab.models.routing_load`
+      load_cv_curve                   load_cv at each of val_step
+      router_shift                    as head_shift, mean over routers
       gradient_norm,                  with recipe.clip: median and largest norm of the
       gradient_norm_max               whole gradient before it is clipped
 
