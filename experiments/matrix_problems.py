@@ -257,6 +257,8 @@ def _ratio(ax, rows: dict, arms: dict, *, spread: float) -> None:
     """Ratios from logs of ratios, on a log axis with a line at 1."""
     rows = {name: {of: i.map(np.exp) for of, i in found.items()}
             for name, found in rows.items()}  # fmt: skip
+    for y in range(len(rows)):
+        panels.reference(ax, y=y, color=panels.SHADE, lw=0.5)
     panels.forest(ax, rows, arms, zero=1, spread=spread)
     panels.rows_of(ax, list(rows), shared=True)
     ax.set_xscale("log")
@@ -307,7 +309,7 @@ def draw_sensing(df, ax):
     panels.key(ax, [*BASES.values()], lines=False)
 
 
-@figure("symopt2", "mid", title="Embedding: PolarGrad lowest")
+@figure("symopt2", "mid", title="Embedding rotated: PolarGrad leads")
 def draw_embedding(df, ax):
     """Next-token prediction with a trained embedding and a known head: excess loss over
     the optimum by update rule, divided by AdamW's of the same seed, each at its tuned
@@ -320,7 +322,7 @@ def draw_embedding(df, ax):
     panels.note(ax, 0.9, 5.5, "claimed\nlimit", data=True, ha="right", va="center")
 
 
-@figure("symopt2", "right", title="Head: PolarGrad lowest")
+@figure("symopt2", "right", title="Head rotated: PolarGrad leads")
 def draw_head(df, ax):
     """Next-token prediction with a trained head and a known embedding: excess loss over
     the optimum by update rule, divided by AdamW's of the same seed, each at its tuned

@@ -212,7 +212,7 @@ def draw_changes(df, ax):
     panels.reference(ax, x=0)
     panels.rows_of(ax, [*names.values()])
     ax.tick_params(axis="y", labelsize=panels.SMALL)
-    ax.set(xlabel="gain (0.001 nats)", xlim=(-0.9, 15.5))
+    ax.set(xlabel="gain (0.001 nats)", xlim=(-0.9, 17.5))
 
 
 @figure("symopt6", "right", row=1, title="Steps by group of the rule")

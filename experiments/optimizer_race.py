@@ -314,7 +314,7 @@ def draw_tables(df, ax):
     panels.legend(ax, "upper right", room=0.1)
 
 
-@figure("symopt5", "mid", title="Own rate for tables: close")
+@figure("symopt5", "mid", title="Own rate for embedding, head")
 def draw_near(df, ax):
     """Validation loss on the tuning seeds of AdamW and Muon for hidden matrices, where
     embedding and head (tables) have a rate of their own, against the rate of hidden
@@ -384,13 +384,13 @@ def draw_final(df, ax):
     own = len(LISTED) - 0.5
     panels.reference(ax, y=own)
     look = {"ha": "right", "va": "center", "data": True}
-    panels.note(ax, high, 0, "own rate for tables", **look)
+    panels.note(ax, high, 0.5, "embedding, head\nat their own rate", **look)
     panels.note(ax, low + 0.002, own + 0.5, "one rate", **look | {"ha": "left"})
     panels.ticks(ax, "x", (-0.05, 0, 0.05))
     ax.set(xlabel="final loss minus AdamW's (nats)", xlim=(low, high))
 
 
-@figure("symopt5", "mid", row=1, title="Rise off its rate (0.001 nats)")
+@figure("symopt5", "mid", row=1, title="Rise off tuned rate (0.001 nats)")
 def draw_rises(df, ax):
     """Rise of the validation loss from the tuned learning rate to multiples of it, in
     0.001 nats, by optimizer: means over the two tuning seeds, the darker the larger.
