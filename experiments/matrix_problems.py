@@ -241,7 +241,7 @@ RIVALS = ("sgd", "polargrad", "spectral", "row_then_spectral", "row_norm_floor",
 ROTATED = Arm("rotated at random", plot.BLUE)
 AXES = Arm("in the principal axes (where it was run)", plot.ORANGE, "s", hollow=True)
 BASES = {"rotated": ROTATED, "axes": AXES}
-PROBLEMS = {
+TURNED_IN = {
     "embedding": Arm("embedding", plot.ORANGE, "s", hollow=True),
     "sensing": Arm("sensing", plot.BLUE),
     "head": Arm("head", plot.BLACK, "X"),
@@ -342,17 +342,17 @@ def draw_rotation(df, ax):
     seeds with 95 % intervals. With an embedding or a head three rules were run in both.
     """
     rows = {label: {} for label in LABELS.values()}
-    for study in PROBLEMS:
+    for study in TURNED_IN:
         found = TUNED.where(study=study)(df).groupby("rule").basis.nunique()
         for rule in found.index[found == 2].intersection([*LABELS]):
             rows[LABELS[rule]][study] = _turned(study, rule)(df)
-    _ratio(ax, rows, PROBLEMS, spread=0.5)
+    _ratio(ax, rows, TURNED_IN, spread=0.5)
     panels.ticks(ax, "x", (1, 2, 4, 8), log=2)
     y = len(rows) - 1
     panels.note(ax, 0.99, y, "not run", color="0.4", ha="right", va="center",
                 transform=ax.get_yaxis_transform())  # fmt: skip
     ax.set(xlabel="excess loss rotated / in the axes")
-    panels.key(ax, [*PROBLEMS.values()], lines=False)
+    panels.key(ax, [*TURNED_IN.values()], lines=False)
 
 
 @figure("symopt2", "mid", row=1, title="Embedding: rare tokens cost most")
