@@ -519,41 +519,45 @@ def _name(preset: str, variant: str) -> str:
     return f"{name}, {variant}" if variant else name
 
 
-def _heat_map(df, ax, axes: list, columns: list, labels: list, text="") -> tuple:
-    """Draw log10 of the largest error over seeds: optimizers downwards, cells across.
+VIOLATED = 1e-8  # of the change's norm: errors are below 1e-10 or above 0.01
+WORDS = {"P": "permute\nrows", "±": "flip signs\nof rows", "R": "rotate\nrows",
+         "p": "permute\ncolumns", "r": "rotate\ncolumns",
+         "+": "shift\nall rows"}  # fmt: skip
+MOVED = {move: move for move in MOVES} | {"signs": "neuron\nsigns"}
 
-    axes, columns: the cells' columns of df, and the cells. Returns (logs, image).
+
+def _heat(ax, arms: list, values, columns: list, **look) -> None:
+    """Draw a matrix with optimizers downwards, and lines where groups of them begin."""
+    names = [_name(*arm) for arm in arms]
+    panels.heat(ax, values, rows=[] if panels.beside(ax) else names, columns=columns,
+                **look)  # fmt: skip
+    for first in ("muon", "aro", "symmetric"):
+        ax.axhline(arms.index((first, "")) - 0.5, color="white", lw=1.5)
+
+
+def _count_violations(df, ax, axis: str, columns: dict) -> None:
+    """Draw how many symmetries each optimizer violates, by `axis`: element or block.
+
+    columns: {value of the axis: label}.
     """
-    found = df.groupby(["preset", "variant", *axes]).error.max().unstack(axes)
-    arms = [arm for arm in ARMS if arm in found.index]
-    logs = np.log10(found.loc[arms, columns].clip(lower=FLOOR))
-    names, look = [_name(*arm) for arm in arms], {"limits": (-16, 0), "text": text}
-    shown = panels.heat(ax, logs, rows=names, columns=labels, cmap="magma_r", **look)
-    for first in ("muon", "aro", "symmetric"):  # where groups of optimizers begin
-        ax.axhline(arms.index((first, "")) - 0.5, color="white", lw=1.2)
-    return logs.to_numpy(), shown
-
-
-def _draw_rule(df, ax, blocks: list[str]):
-    """Draw the errors for the symmetries of these blocks; a cross marks a violation."""
-    df, axes = EXACT(df), ["block", "element"]
-    asked = df.groupby(axes).asked.first()
-    columns = [(b, e) for b in blocks for e in ELEMENTS if asked[b, e]]
-    logs, shown = _heat_map(df, ax, axes, columns, [e for _, e in columns])
-    y, x = np.nonzero(logs > -8)
-    ax.plot(x, y, "x", color="white", ms=2.6, mew=0.7)
-    of = [block for block, _ in columns]
-    for block in blocks:
-        start, size = of.index(block), of.count(block)
-        name = block.replace("embedding", "embed.").replace("_", "+")
-        middle = (start + size / 2) / len(of)
-        panels.note(ax, middle, -0.02, name, ha="center", va="top")
-        ax.axvline(start - 0.5, color="white", lw=1.2)
-    ax.xaxis.tick_top()
-    words = ("rows permuted (P) or rotated (R), columns likewise (p, r)\n"
-             "signs of rows (±), all rows shifted (+), violated (×)")  # fmt: skip
-    ax.set_xlabel(words, labelpad=10, fontsize=panels.SMALL)
-    return shown
+    rows = EXACT(df)
+    rows = rows[rows.asked]
+    axes = ["preset", "variant", "block", "element"]
+    broken = rows.groupby(axes).error.max() > VIOLATED
+    of = broken.groupby(["preset", "variant", axis])
+    count, all_ = (each.unstack(axis) for each in (of.sum(), of.size()))
+    arms = [arm for arm in ARMS if arm in count.index]
+    count, all_ = (t.loc[arms, list(columns)] for t in (count, all_))
+    upright, named = axis == "block", zip(columns.values(), all_.iloc[0], strict=True)
+    labels = [f"{name}{' ' if upright else chr(10)}({n})" for name, n in named]
+    _heat(ax, arms, count / all_, labels, limits=(0, 1.2), cmap="Oranges")
+    for (i, j), n in np.ndenumerate(count.to_numpy()):
+        if n:
+            dark = n == all_.iloc[i, j]
+            panels.note(ax, j, i, f"{n}", data=True, ha="center", va="center",
+                        color="white" if dark else "black")  # fmt: skip
+    turn = 90 if upright else 0
+    ax.tick_params(axis="x", labelsize=panels.SMALL, labelrotation=turn)
 
 
 def _decade(log: float) -> str:
@@ -562,37 +566,41 @@ def _decade(log: float) -> str:
     return f"{log:.{0 if log < -3 else 1}f}".replace("-", "−")
 
 
-@figure("symopt1", "left", title="Only symmetric keeps all of these")
-def draw_tables(df, ax):
-    """Difference between the weights that come of moving weights and gradients by a
-    symmetry before four optimizer steps and after them, over the change's norm: largest
-    over seeds, by optimizer and by symmetry of embedding, head, router, query and
-    attention output. A cross marks a symmetry that is violated.
+@figure("symopt1", "left", title="Only symmetric keeps every symmetry")
+def draw_symmetries(df, ax):
+    """How many blocks violate each kind of symmetry (of the blocks in brackets, to
+    which it applies), by optimizer; an empty cell stands for none. A symmetry is
+    violated if moving weights and gradients by it before four optimizer steps or after
+    them gives different weights, in float64 on some seed.
     """
-    _draw_rule(df, ax, list(BLOCKS)[:5])
+    _count_violations(df, ax, "element", WORDS)
+    ax.set_xlabel("blocks that violate it (of so many)")
 
 
-@figure("symopt1", "mid", title="Other blocks: 8 of 14 keep all")
-def draw_matrices(df, ax):
-    """Difference between the weights that come of moving weights and gradients by a
-    symmetry before four optimizer steps and after them, over the change's norm: largest
-    over seeds, by optimizer and by symmetry of other hidden matrices. A cross marks a
-    symmetry that is violated; gate+up is the two as one matrix.
+@figure("symopt1", "mid", title="The same violations, by block")
+def draw_blocks(df, ax):
+    """How many kinds of symmetry of each block (in brackets: of how many) an optimizer
+    violates; an empty cell stands for none. The rows are those of (a), and gate+up is
+    the two as one matrix.
     """
-    shown = _draw_rule(df, ax, list(BLOCKS)[5:])
-    decades = {v: f"{v}".replace("-", "−") for v in range(-16, 1, 4)}
-    panels.colorbar(ax, shown, "log$_{10}$ relative error", decades)
+    short = {b: b.replace("embedding", "embed.").replace("_", "+") for b in BLOCKS}
+    _count_violations(df, ax, "block", short)
+    ax.set_xlabel("kinds of symmetry violated (of so many)")
 
 
-@figure("symopt1", "left", row=1, title="Rotation parts most losses")
+@figure("symopt1", "left", row=1, title="Most losses differ under rotation")
 def draw_trajectories(df, ax):
     """Largest difference of the training losses between a decoder and its copy moved by
-    a symmetry, over steps and seeds, by optimizer and by symmetry, in the colours of
-    (b). ARO's variants 'full rank' and 'frame' were not trained. Without the cut-off,
-    singular values that are rounding are not set to 0.
+    a symmetry, over steps and seeds, by optimizer and by symmetry: log10 of nats, the
+    darker the larger. ARO's variants 'full rank' and 'frame' were not trained. Without
+    the cut-off, singular values that are rounding are not set to 0.
     """
-    _heat_map(LOSSES(df), ax, ["move"], list(MOVES), list(MOVES), _decade)
-    ax.tick_params(axis="x", labelrotation=30)
+    found = LOSSES(df).groupby(["preset", "variant", "move"]).error.max().unstack()
+    arms = [arm for arm in ARMS if arm in found.index]
+    logs = np.log10(found.loc[arms, list(MOVES)].clip(lower=FLOOR))
+    _heat(ax, arms, logs, [*MOVED.values()], limits=(-16, 2), cmap="Oranges",
+          text=_decade)  # fmt: skip
+    ax.tick_params(axis="x", labelsize=panels.SMALL)
     ax.set_xlabel("log$_{10}$ of the largest difference (nats)")
 
 

@@ -263,138 +263,152 @@ RACE = race.Race("comparing update rules on matrix sensing and token prediction"
                  ("study", "basis", "rule"), ("lr",),
                  tune=where(logs, "seed % 2 == 0"), raced=TUNED,
                  value="log_excess")  # fmt: skip
-ADAMW = papers.RULES["adamw"]
-ARMS = {  # in the order of the lower panels
-    "sgd": Arm("SGD", plot.BLACK, "o", ":"),
-    "adamw": replace(ADAMW, label="AdamW ($\\beta_2$ 0.999)"),
-    "adamw_95": replace(ADAMW, label="AdamW ($\\beta_2$ 0.95)", marker="D"),
-    "sign": Arm("sign", plot.PINK, "v"),
-    "row_norm": papers.RULES["row_norm"],
-    "row_norm_floor": Arm("row-norm, floor", plot.BLUE, "<"),
-    "spectral": Arm("spectral", plot.GREEN, "P"),
-    "row_then_spectral": papers.RULES["hybrid"],
-    "polargrad": papers.OPTIMIZERS["polargrad"],
-    "column_norm": Arm("column-norm", plot.BLUE, ">"),
-    "twice_centred": Arm("centred twice", plot.BLUE, "h"),
-    "centred_row_norm": Arm("centred exactly", plot.BLUE, "p"),
+LABELS = {  # the rows of the lower panels; the upper ones are in units of AdamW
+    "adamw": "AdamW ($\\beta_2$ 0.999)", "adamw_95": "AdamW ($\\beta_2$ 0.95)",
+    "sgd": "SGD", "polargrad": "PolarGrad", "spectral": "spectral",
+    "row_then_spectral": "hybrid", "row_norm_floor": "row-norm, floor",
+    "row_norm": "row-norm", "sign": "sign", "centred_row_norm": "row-norm, centred",
+}  # fmt: skip
+RIVALS = ("sgd", "polargrad", "spectral", "row_then_spectral", "row_norm_floor",
+          "row_norm", "sign")  # fmt: skip
+ROTATED = Arm("rotated at random", plot.BLUE)
+AXES = Arm("in the principal axes (where it was run)", plot.ORANGE, "s", hollow=True)
+BASES = {"rotated": ROTATED, "axes": AXES}
+TURNED_IN = {
+    "embedding": Arm("embedding", plot.ORANGE, "s", hollow=True),
+    "sensing": Arm("sensing", plot.BLUE),
+    "head": Arm("head", plot.BLACK, "X"),
 }
-CURVES = ("sgd", "adamw", "sign", "row_norm", "spectral", "polargrad")
-# the lower panels: greys and purples, as colours mean rules in the upper ones
-AXES = Arm("in the principal axes (e, f: three rules)", "0.3", "s", hollow=True)
-ROTATED = Arm("rotated at random", "0.3")
-FREQUENT = Arm("frequent half of tokens, rotated", "#9A6FC4", "D")
-RARE = Arm("rare half, rotated", "#4B1A78", "X")
-BASES = (("excess", "axes", -0.15, AXES), ("excess", "rotated", 0.15, ROTATED))
-HALVES = (("frequent", "rotated", -0.15, FREQUENT), *BASES,
-          ("rare", "rotated", 0.15, RARE))  # fmt: skip
+HALVES = {
+    "frequent": Arm("frequent half of tokens", plot.BLUE, "<"),
+    "excess": Arm("all", plot.BLACK, "o", hollow=True),
+    "rare": Arm("rare half", plot.ORANGE, "X"),
+}
 
 
-def _loss_axis(ax, which: str, study: str) -> None:
-    """Log scale of the excess loss: relative, or in nats with a few round numbers."""
-    sensing = study == "sensing"
-    label = "excess loss / loss at 0" if sensing else "excess loss (nats)"
-    ax.set(**{f"{which}scale": "log", f"{which}label": label})
-    if not sensing:
-        panels.ticks(ax, which, (0.05, 0.1, 0.2, 0.5, 1))
+def _ratio(ax, rows: dict, arms: dict, *, spread: float) -> None:
+    """Ratios from logs of ratios, on a log axis with a line at 1."""
+    rows = {name: {of: i.map(np.exp) for of, i in found.items()}
+            for name, found in rows.items()}  # fmt: skip
+    for y in range(len(rows)):
+        panels.reference(ax, y=y, color=panels.SHADE, lw=0.5)
+    panels.forest(ax, rows, arms, zero=1, spread=spread)
+    panels.rows_of(ax, list(rows), shared=True)
+    ax.set_xscale("log")
 
 
-def _sensitivity(df, ax, study: str):
-    """Geometric mean of fresh seeds against the rate over the tuned one."""
-    rate = RACE.used(df).lr[study, "rotated"]
-    df = where("seed % 2 == 1", study=study, basis="rotated")(df)
-    for rule in CURVES:
-        runs = df[df.rule == rule].groupby("lr")
-        runs = {lr: g.excess for lr, g in runs if not any(g.diverged)}
-        means = {lr: stats.geometric_mean(excess) for lr, excess in runs.items()}
-        panels.band(ax, np.array(list(means)) / rate[rule], means.values(), ARMS[rule])
-    panels.reference(ax, x=1, color=panels.FAINT)
-    _loss_axis(ax, "y", study)
-    panels.ticks(ax, "x", panels.fractions(4.0 ** np.arange(-2, 3)), log=10)
-    ax.set(xlabel="learning rate / tuned", xlim=(1 / 22, 22))
+def _against_adamw(df, ax, study: str) -> None:
+    """Excess loss over AdamW's, in either basis, if the rule was run there."""
+    wanted = where(study=study)(df)
+    there = {basis: set(rows.rule) for basis, rows in wanted.groupby("basis")}
+    rows = {LABELS[rule]: {basis: against_adamw(study, rule, basis)(df)
+                           for basis in BASES if rule in there[basis]}
+            for rule in RIVALS}  # fmt: skip
+    _ratio(ax, rows, BASES, spread=0.35 * (study == "sensing"))
+    panels.reference(ax, x=np.exp(GAIN), ls="--")
+    ax.set(xlabel="excess loss / AdamW's")
 
 
-def _final(df, ax, study: str) -> float | None:
-    """Geometric means of tuned rules, rules downwards; returns V D/2N for tokens."""
-    rows, order = TUNED.where(study=study)(df), list(ARMS)
-    for column, basis, offset, arm in BASES if study == "sensing" else HALVES:
-        found = rows[rows.basis == basis].groupby("rule")[column]
-        found = found.apply(stats.geometric_mean)
-        at = found.index.map(order.index) + offset
-        panels.points(ax, at, found, arm, across=True)
+def _halves(df, ax, study: str) -> float:
+    """Geometric means of tuned rules, all tokens and halves; returns V D/2N."""
+    rows, order = TUNED.where(study=study, basis="rotated")(df), list(LABELS)
     for y, rule in enumerate(order):
         panels.reference(ax, y=y, color=panels.SHADE, lw=0.5)
         if rule not in set(rows.rule):
             panels.note(ax, 0.99, y, "not run here", color="0.4", ha="right",
                         va="center", transform=ax.get_yaxis_transform())  # fmt: skip
-    panels.rows_of(ax, [arm.label for arm in ARMS.values()], shared=True)
-    _loss_axis(ax, "x", study)
-    if study != "sensing":
-        limit = rows.eval("rows * columns / (2 * batch * steps)").iloc[0]
-        panels.reference(ax, x=limit, color=plot.BLACK, ls=panels.DASHED, lw=0.9)
-        return limit
+    shown = rows[rows.rule.isin(order)]
+    for column, arm in HALVES.items():
+        found = shown.groupby("rule")[column].apply(stats.geometric_mean)
+        panels.points(ax, found.index.map(order.index), found, arm, across=True)
+    panels.rows_of(ax, [*LABELS.values()], shared=True)
+    panels.ticks(ax, "x", (0.05, 0.1, 0.2, 0.5, 1), log=10)
+    ax.set(xlabel="excess loss (nats)", xlim=(0.045, 1.1))
+    limit = rows.eval("rows * columns / (2 * batch * steps)").iloc[0]
+    panels.reference(ax, x=limit, color=plot.BLACK, ls=panels.DASHED, lw=0.9)
+    return limit
 
 
-@figure("symopt2", "left", title="Sensing: SGD and AdamW lowest")
+@figure("symopt2", "left", title="Sensing: most rules far above")
 def draw_sensing(df, ax):
-    """Matrix sensing in a random basis: excess loss over the optimum against the
-    learning rate, as a multiple of the tuned one, by update rule; geometric means over
-    seeds. A curve ends where a run diverged. Seeds of PolarGrad at half its tuned rate
-    spread over decades.
+    """Matrix sensing: excess loss over the optimum by update rule, divided by AdamW's
+    (the better of two second-moment decays) of the same seed, each at its tuned
+    learning rate, in a random basis and in the data's principal axes: geometric means
+    over seeds with 95 % intervals. Dashed: 1/1.1, the claimed limit. Floor: short rows
+    are scaled down. Hybrid: polar factor of normalised rows.
     """
-    _sensitivity(df, ax, "sensing")
-    panels.key(ax, [ARMS[rule] for rule in CURVES])
+    _against_adamw(df, ax, "sensing")
+    panels.decades(ax, "x", (0, 2, 4))
+    panels.key(ax, [*BASES.values()], lines=False)
 
 
-@figure("symopt2", "mid", title="Embedding: sign last of these six")
+@figure("symopt2", "mid", title="Embedding rotated: PolarGrad leads")
 def draw_embedding(df, ax):
     """Next-token prediction with a trained embedding and a known head: excess loss over
-    the optimum against the learning rate, as a multiple of the tuned one, by update
-    rule; geometric means over seeds.
+    the optimum by update rule, divided by AdamW's of the same seed, each at its tuned
+    learning rate: geometric means over seeds with 95 % intervals. Dashed: 1/1.1, the
+    claimed limit. PolarGrad alone was also run in the principal axes.
     """
-    _sensitivity(df, ax, "embedding")
+    _against_adamw(df, ax, "embedding")
+    panels.ticks(ax, "x", (0.8, 1, 1.2, 1.5, 1.8), log=10)
+    ax.set_xlim(0.72, 1.85)
+    panels.note(ax, 0.9, 5.5, "claimed\nlimit", data=True, ha="right", va="center")
 
 
-@figure("symopt2", "right", title="Head: sign last of these six")
+@figure("symopt2", "right", title="Head rotated: PolarGrad leads")
 def draw_head(df, ax):
     """Next-token prediction with a trained head and a known embedding: excess loss over
-    the optimum against the learning rate, as a multiple of the tuned one, by update
-    rule; geometric means over seeds.
+    the optimum by update rule, divided by AdamW's of the same seed, each at its tuned
+    learning rate: geometric means over seeds with 95 % intervals. Dashed: 1/1.1, the
+    claimed limit. PolarGrad alone was also run in the principal axes.
     """
-    _sensitivity(df, ax, "head")
+    _against_adamw(df, ax, "head")
+    panels.ticks(ax, "x", (0.8, 1, 1.2, 1.5, 1.8), log=10)
+    ax.set_xlim(0.72, 1.85)
+    panels.note(ax, 0.9, 5.5, "claimed\nlimit", data=True, ha="right", va="center")
 
 
-@figure("symopt2", "left", row=1, title="Sensing: the basis matters")
-def draw_sensing_final(df, ax):
-    """Matrix sensing: excess loss over the optimum at tuned learning rates, by update
-    rule, in a random basis and in the data's principal axes; geometric means over
-    seeds. The bars are those of each basis alone; paired by seed, the intervals of 6 of
-    the 10 ratios exclude 1. Floor: short rows are scaled down. Hybrid: polar factor of
-    normalised rows.
+@figure("symopt2", "left", row=1, title="What a random rotation costs")
+def draw_rotation(df, ax):
+    """Excess loss in a random basis divided by that in the data's principal axes of the
+    same seed, by update rule, each at its tuned learning rate: geometric means over
+    seeds with 95 % intervals. With an embedding or a head three rules were run in both.
     """
-    _final(df, ax, "sensing")
-    panels.key(ax, [AXES, ROTATED, FREQUENT, RARE], lines=False)
+    rows = {label: {} for label in LABELS.values()}
+    for study in TURNED_IN:
+        found = TUNED.where(study=study)(df).groupby("rule").basis.nunique()
+        for rule in found.index[found == 2].intersection([*LABELS]):
+            rows[LABELS[rule]][study] = _turned(study, rule)(df)
+    _ratio(ax, rows, TURNED_IN, spread=0.5)
+    panels.ticks(ax, "x", (1, 2, 4, 8), log=2)
+    y = len(rows) - 1
+    panels.note(ax, 0.99, y, "not run", color="0.4", ha="right", va="center",
+                transform=ax.get_yaxis_transform())  # fmt: skip
+    ax.set(xlabel="excess loss rotated / in the axes")
+    panels.key(ax, [*TURNED_IN.values()], lines=False)
 
 
 @figure("symopt2", "mid", row=1, title="Embedding: rare tokens cost most")
 def draw_embedding_final(df, ax):
-    """Next-token prediction with a trained embedding: excess loss at tuned learning
-    rates, by update rule, of all tokens and of the frequent and the rare half;
-    geometric means over seeds. Three rules alone were run in the axes. Dashed, V D/2N:
-    the excess that is expected of maximum likelihood with V tokens, D dimensions and N
-    drawn tokens.
+    """Next-token prediction with a trained embedding in a random basis: excess loss at
+    tuned learning rates, by update rule, of all tokens and of the frequent and the rare
+    half; geometric means over seeds with 95 % intervals. Dashed, V D/2N: the excess
+    that is expected of maximum likelihood with V tokens, D dimensions and N drawn
+    tokens.
     """
-    limit = _final(df, ax, "embedding")
-    panels.note(ax, 1.06 * limit, 10.2, "$VD/2N$", data=True)
+    limit = _halves(df, ax, "embedding")
+    panels.note(ax, 1.06 * limit, len(LABELS) - 1, "$VD/2N$", data=True, va="center")
+    panels.key(ax, [*HALVES.values()], lines=False)
 
 
 @figure("symopt2", "right", row=1, title="Head: rare tokens cost most")
 def draw_head_final(df, ax):
-    """Next-token prediction with a trained head: excess loss at tuned learning rates,
-    by update rule, of all tokens and of the frequent and the rare half; geometric means
-    over seeds. Three rules alone were run in the axes. Dashed: V D/2N, the excess that
-    is expected of maximum likelihood.
+    """Next-token prediction with a trained head in a random basis: excess loss at tuned
+    learning rates, by update rule, of all tokens and of the frequent and the rare half;
+    geometric means over seeds with 95 % intervals. Dashed: V D/2N, the excess that is
+    expected of maximum likelihood.
     """
-    _final(df, ax, "head")
+    _halves(df, ax, "head")
 
 
 # --- claims --------------------------------------------------------------------------
@@ -436,6 +450,12 @@ def against_adamw(study: str, rule: str, basis: str = "rotated"):
 
 def rotation(study: str, rule: str = "adamw"):
     rows = (COMPARED if rule == "adamw" else TUNED).where(study=study, rule=rule)
+    return rows.log_ratio(EXCESS, basis=("rotated", "axes"))
+
+
+def _turned(study: str, rule: str):
+    """The cost of a rotation for one rule; of the two AdamW for each by itself."""
+    rows = TUNED.where(study=study, rule=rule)
     return rows.log_ratio(EXCESS, basis=("rotated", "axes"))
 
 

@@ -28,7 +28,7 @@ before is decided, whichever way steps are converted. Cost on one core: 10 s; 2 
 scale paper.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -37,7 +37,7 @@ import pandas as pd
 from symlab.harness import Arm, Claim, after, family, figure, grid, panels, plot, rng
 from symlab.harness.estimates import named, where
 from symlab.leaderboard import board, estimates, intervals, judging
-from symlab.leaderboard.entries import CHANGES, ENTRIES, GROUPS, KINSHIPS, SUCCESSIONS
+from symlab.leaderboard.entries import ENTRIES, GROUPS, KINSHIPS, SUCCESSIONS
 from symlab.leaderboard.source import stored
 from symlab.papers import JORDAN
 
@@ -153,18 +153,17 @@ def run(configs: list[Config]) -> list[dict]:
 
 # --- figure --------------------------------------------------------------------------
 
-RATES = {
-    "": Arm("the curves' slope", plot.SKY, "s"),
-    "_planned": Arm("a shorter plan", plot.BLUE, "o"),
-}
+RATES = ("", "_planned")  # the price of a step: the curves' slope, a shorter plan
 LOGS = Arm("complete logs", plot.BLUE)
 OTHER = Arm("known to differ", plot.ORANGE, "X")
-LOOKS = {"coordinate": (plot.ORANGE, "s"), "entries+polar": (plot.PINK, "X"),
-         "bi-orthogonal": (plot.BLUE, "o"), "one-sided": (plot.SKY, "v"),
-         "row aware": (plot.GREEN, "^"), "eigenbasis": (plot.BLACK, "D")}  # fmt: skip
-NAMES = {"coordinate": (0, 4140), "entries+polar": (8, 3390),
-         "bi-orthogonal": (3, 3590), "one-sided": (37, 3330),
-         "row aware": (1, 3050), "eigenbasis": (14, 2860)}  # fmt: skip
+OPEN = Arm("not decided", plot.ORANGE, "s", hollow=True)
+NAMED = {  # kind of change: {what a submission adds to the one it names: its number}
+    "rule": {"NorMuon": 8, "fixed-norm NorMuon": 10, "SOAP in MLP": 14, "KL-SOAP": 19,
+             "Circuit-Muon": 41},
+    "averaging": {"EMA on Muon": 39, "EMA on SOAP": 40, "extrapolation": 34,
+                  "tail average": 45},
+    "tuning": {"Muon, 12 over 6": 12, "Muon, 36 over 12": 36},
+}  # fmt: skip
 TEN_THOUSANDTHS, THOUSANDTHS = 1e4, 1e3
 
 
@@ -214,16 +213,18 @@ def draw_deviations(df, ax):
     panels.legend(ax, "upper left")
 
 
-@figure("symopt6", "right", title="Losses at 500, 1000 rank poorly")
+@figure("symopt6", "right", title="Loss at 1000 ranks poorly")
 def draw_early(df, ax):
     """Rank correlation, over n submissions, of the validation loss at an early step
-    with the number of steps to 3.28 nats. Grey: 0, and the claimed limit of 0.7.
+    with the number of steps to 3.28 nats. Dashed: the claimed limit of 0.7.
     """
     found = [estimates.early(step)(df) for step in EARLY]
     panels.points(ax, EARLY, found, LOGS, label="all submissions")
     panels.reference(ax, y=0)
-    panels.reference(ax, y=0.7)
-    panels.note(ax, 2480, 0.04, f"n = {found[0].n}", data=True, ha="right")
+    panels.reference(ax, y=0.7, ls="--")
+    look = {"data": True, "ha": "center", "va": "bottom"}
+    panels.note(ax, 1500, 0.71, "claimed limit", **look)
+    panels.note(ax, 2480, 0.03, f"n = {found[0].n}", **look | {"ha": "right"})
     ax.set(xlabel="step of the early loss")
     ax.set(ylabel="rank correlation", ylim=(-0.05, 1.04))
     panels.ticks(ax, "x", EARLY)
@@ -234,73 +235,76 @@ def _gain(df, new: int, old: int, rate: str):
     return _thousandths(estimates.gain(new, old, rate)(df))
 
 
-@figure("symopt6", "left", row=1, title="12 or 13 of 19 intervals are above 0")
+@figure("symopt6", "left", row=1, title="10 of 19 records are decided")
 def draw_records(df, ax):
     """Mean loss of the record before (first: submission 1) minus a record's, at equal
-    steps: differences converted to loss by the final slope or a shorter plan's cost.
-    After Holm's correction 10 of the 19 gains at the latter differ from 0.
+    steps: differences in steps are converted to loss by the cost of a shorter plan. A
+    gain is decided if it differs from 0 after Holm's correction (5 % level).
     """
-    for (rate, arm), beside in zip(RATES.items(), (-0.24, 0.24), strict=True):
-        found = [_gain(df, *pair, rate) for pair in SUCCESSIONS]
-        panels.points(ax, np.arange(len(found)) + beside, found, arm, ms=2.8)
+    judged = estimates.judged(df, "_planned").set_index("entry")
+    decided = [judged.decided[new] for new, _ in SUCCESSIONS]
+    for arm, kept in ((replace(LOGS, label="decided"), True), (OPEN, False)):
+        at = [i for i, known in enumerate(decided) if known == kept]
+        found = [_gain(df, *SUCCESSIONS[i], "_planned") for i in at]
+        panels.points(ax, at, found, arm)
     panels.reference(ax, y=0)
-    names = {i: "\n" * (i % 2) + f"{new}" for i, (new, _) in enumerate(SUCCESSIONS)}
-    panels.ticks(ax, "x", names)
-    ax.tick_params(axis="x", labelsize=panels.SMALL, length=0)
-    ax.set(xlabel="record", ylabel="gain (0.001 nats)")
-    panels.legend(ax, "upper right", title="steps exchanged at")
+    panels.ticks(ax, "x", {i: f"{new}" for i, (new, _) in enumerate(SUCCESSIONS)})
+    ax.tick_params(axis="x", labelsize=panels.SMALL, length=0, rotation=90)
+    ax.set(xlabel="record (its submission)", ylabel="gain (0.001 nats)")
+    panels.legend(ax, "upper right")
 
 
-@figure("symopt6", "mid", row=1, title="26 of 31 intervals lie above 0")
+@figure("symopt6", "mid", row=1, title="What single changes gain")
 def draw_changes(df, ax):
     """Mean loss of the submission that each one changes minus its own, at equal steps
-    (differences converted to loss by the cost of a shorter schedule), sorted within
-    what was changed. Numbers: the submissions of each kind that gain most.
+    (differences converted to loss by the cost of a shorter plan), for eleven
+    submissions that say to change one thing.
     """
-    at, middles = -1.0, []
-    for change in CHANGES:
-        pairs = [(k, old) for k, old in KINSHIPS if ENTRIES[k].change == change]
-        gains = {k: _gain(df, k, old, "_planned") for k, old in pairs}
-        order = sorted(gains, key=lambda k: gains[k].value)
-        found = [gains[k] for k in order]
-        places = at + 1 + np.arange(len(pairs))
-        panels.points(ax, places, found, LOGS, across=True, label="", ms=2.5)
-        panels.note(ax, found[-1].high + 0.2, places[-1], order[-1], data=True,
-                    va="center")  # fmt: skip
-        middles.append(places.mean())
-        at = places[-1] + 1
-        panels.reference(ax, y=at, color=panels.FAINT)
+    at, names = 0, {}
+    for kind, changes in NAMED.items():
+        parents = {n: ENTRIES[n].parent for n in changes.values()}
+        found = [_gain(df, *pair, "_planned") for pair in parents.items()]
+        places = np.arange(at, at + len(found))
+        panels.points(ax, places, found, LOGS, across=True)
+        names |= dict(zip(places, changes, strict=True))
+        panels.note(ax, 0.99, at, kind, transform=ax.get_yaxis_transform(),
+                    ha="right", va="center", style="italic")  # fmt: skip
+        at += len(found)
+        if at < sum(map(len, NAMED.values())):
+            panels.reference(ax, y=at - 0.5, color=panels.FAINT)
     panels.reference(ax, x=0)
-    ax.set_yticks(middles, CHANGES)
-    ax.tick_params(axis="y", length=0)
-    ax.set(xlabel="gain (0.001 nats)", ylim=(at, -1))
+    panels.rows_of(ax, [*names.values()])
+    ax.tick_params(axis="y", labelsize=panels.SMALL)
+    ax.set(xlabel="gain (0.001 nats)", xlim=(-0.9, 17.5))
 
 
-@figure("symopt6", "right", row=1, title="Steps by submission and group")
+@figure("symopt6", "right", row=1, title="Steps by group of the rule")
 def draw_frontier(df, ax):
-    """Steps to a loss of 3.28 nats by submission, coloured by the group under which
-    updates are equivariant (entries+polar: second moments, then a polar factor; row
-    aware: rotations on one side, permutations on the other; eigenbasis: Adam in one).
-    Lines: the fewest steps so far in a group. Hollow: beyond the axis. Later ones add
-    other changes to those of earlier ones, so groups differ by more than the rule.
+    """Steps to a loss of 3.28 nats of each submission, by the group under which updates
+    are equivariant (entries+polar: second moments, then a polar factor; row aware:
+    rotations on one side, permutations on the other; eigenbasis: Adam in one). Filled,
+    with its number: the fewest of a group. Steps beyond the axis are written out.
+    Later submissions add other changes to those of earlier ones, so groups differ by
+    more than the rule.
     """
     rows = estimates.ENTRY(df)
     groups = rows.entry.map(lambda k: ENTRIES[k].group)
-    for group in GROUPS:
-        own, (color, marker) = rows[groups == group], LOOKS[group]
-        ax.plot(own.entry, own.reach, marker, color=color, ms=2.6)
-        panels.note(ax, *NAMES[group], group, data=True, color=color)
-        ax.step(own.entry, own.reach.cummin(), color=color, lw=0.7, where="post")
-    panels.ticks(ax, "y", (2700, 3000, 3500, 4000), log=10)
-    ax.set(xlabel="submission", ylabel="steps to 3.28 nats", ylim=(2600, 4600))
-    beyond = rows[rows.reach > 4500]
-    for row in beyond.itertuples():
-        color, marker = LOOKS[ENTRIES[row.entry].group]
-        ax.plot(row.entry, 4500, marker, ms=3, color=color, mfc="white")
-        first = row.entry == beyond.entry.min()  # has a neighbour at its right
-        place, side = (0, "top") if first else (row.entry + 1, "center")
-        panels.note(ax, place, 4400 if first else 4500, f"{row.reach:.0f}", data=True,
-                    color=color, va=side)  # fmt: skip
+    low, high = 2450, 6100
+    look = {"data": True, "ha": "right", "va": "center"}
+    for y, group in enumerate(GROUPS):
+        own = rows[groups == group].sort_values("reach")
+        inside = own[own.reach < high]
+        ax.plot(inside.reach, [y] * len(inside), "o", color=LOGS.color, mfc="white",
+                mew=0.6, ms=3.2)  # fmt: skip
+        best = own.iloc[0]
+        ax.plot(best.reach, y, "o", color=LOGS.color, ms=3.6)
+        panels.note(ax, best.reach / 1.02, y, f"{best.entry}", **look)
+        panels.note(ax, high, y - 0.36, group, **look)
+        beyond = " ".join(f"{steps:.0f}" for steps in own.reach[own.reach >= high])
+        panels.note(ax, high, y, beyond and f"{beyond} →", **look)
+    panels.ticks(ax, "x", (2700, 3300, 4000, 5000, 6000), log=10)
+    ax.set(xlabel="steps to 3.28 nats", xlim=(low, high), yticks=[])
+    ax.set(ylabel="submissions by group", ylim=(len(GROUPS) - 0.5, -0.75))
 
 
 # --- table ---------------------------------------------------------------------------

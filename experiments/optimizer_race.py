@@ -277,124 +277,137 @@ def table(df):
 
 # --- figure --------------------------------------------------------------------------
 
-HALF = Arm("half the rate", "0.25", "<", hollow=True)
-TWICE = Arm("twice the rate", "0.25", ">")
-FOUR = ("adamw_one_rate", "muon_one_rate", "adamw", "muon")
-RELATIVES = ("polargrad", "symmetric", "scion")  # beside Muon
-EXPONENTS = ("freon_1_2", "freon_5_6")  # beside AdamW
+FACTOR = {0.25: "1/4", 0.5: "1/2", 2.0: "2", 4.0: "4"}  # of the tuned rate
+LISTED = ("normuon", "muon", "polargrad", "aro", "freon_1_2", "kaon", "adamw")
+LIMIT = 0.05  # nats: the claimed limit of the rise at half and twice the rate
+NEAR = 0.25  # nats above the lowest loss, which (b) shows
 
 
-def _sensitivity(df, ax, *arms: str, near: bool = True):
+def _sensitivity(df, ax, **shown: Arm) -> None:
     """Mean loss over the tuning seeds against the rate over the tuned one, and bars
     from seed to seed.
 
-    near: cut the loss where the cliffs of AdamW and of small rates would hide the rest.
+    shown: {name of an arm: its look}.
     """
     rate, tuned = RACE.used(df).lr, RACE.tune(df)
-    for name in arms:
+    for name, arm in shown.items():
         seeds = tuned[tuned.arm == name].groupby("lr").val_loss
-        panels.ranges(ax, seeds, OPTIMIZERS[name], over=rate[name], lw=0.9, mew=0)
-    panels.reference(ax, x=1)
+        panels.ranges(ax, seeds, arm, over=rate[name], lw=0.9, mew=0, label=arm.label)
     panels.ticks(ax, "x", panels.fractions(2.0 ** np.arange(-2, 3)), log=10)
     ax.set(xlabel="learning rate / tuned", ylabel="validation loss (nats)")
     ax.set_xlim(1 / 4.8, 4.8)
-    if near:
-        least = RACE.scores(df).min()
-        ax.set_ylim(least - 0.02, least + 0.25)
 
 
-@figure("symopt5", "left", title="One rate: AdamW loses more")
+def _near(df) -> tuple[float, float]:
+    """The losses that the panel beside the first one shows."""
+    least = RACE.scores(df).min()
+    return least - 0.02, least + NEAR
+
+
+@figure("symopt5", "left", title="One rate: AdamW is far behind")
 def draw_tables(df, ax):
-    """Validation loss on the tuning seeds against the learning rate, as a multiple of
-    the tuned one: AdamW and Muon, with a separate rate for embedding and head and with
-    one rate for all weights. Bars: the range over seeds.
+    """Validation loss on the tuning seeds of AdamW and Muon with one learning rate for
+    all weights, against that rate as a multiple of the tuned one. Bars: the range over
+    seeds. Grey band: the losses that (b) shows.
     """
-    _sensitivity(df, ax, *FOUR, near=False)
-    panels.key(ax, [OPTIMIZERS[name] for name in (*FOUR, *RELATIVES, *EXPONENTS)])
+    _sensitivity(df, ax, adamw_one_rate=OPTIMIZERS["adamw"],
+                 muon_one_rate=OPTIMIZERS["muon"])  # fmt: skip
+    low, high = _near(df)
+    ax.axhspan(low, high, color=panels.SHADE, lw=0, zorder=0)
+    ax.set_ylim(bottom=low)
+    panels.note(ax, 0.97, 0.03, "range of (b)", ha="right")
+    panels.legend(ax, "upper right", room=0.1)
 
 
-@figure("symopt5", "mid", title="Muon's relatives off their rate")
-def draw_relatives(df, ax):
-    """Validation loss on the tuning seeds against the learning rate, as a multiple of
-    the tuned one: Muon and three related optimizers; (d) and (e) have the others. Bars:
-    the range over seeds. Losses above the frame are cut.
+@figure("symopt5", "mid", title="Own rate for embedding, head")
+def draw_near(df, ax):
+    """Validation loss on the tuning seeds of AdamW and Muon for hidden matrices, where
+    embedding and head (tables) have a rate of their own, against the rate of hidden
+    matrices as a multiple of the tuned one. Bars: the range over seeds. AdamW's loss at
+    4 times its rate is above the frame.
     """
-    _sensitivity(df, ax, "muon", *RELATIVES)
+    _sensitivity(df, ax, adamw=OPTIMIZERS["adamw"], muon=OPTIMIZERS["muon"])
+    ax.set_ylim(*_near(df))
+    losses = RACE.scores(df)["adamw"]
+    if losses.iloc[-1] > ax.get_ylim()[1]:
+        look = {"ha": "right", "color": OPTIMIZERS["adamw"].color}
+        panels.note(ax, 0.99, 0.93, f"{losses.iloc[-1]:.2f} ↑", **look)
+    panels.legend(ax, "upper left")
 
 
-@figure("symopt5", "right", title="Freon's powers off their rate")
-def draw_exponents(df, ax):
-    """Validation loss on the tuning seeds against the learning rate, as a multiple of
-    the tuned one: AdamW, and Freon, which raises singular values to 1 - 2c, for two c;
-    (d) to (f) have the others. Losses above the frame are cut.
+@figure("symopt5", "right", title="Freon is worst at $c$ = 5/6")
+def draw_freon(df, ax):
+    """Final validation loss of Freon, which raises singular values s to the power 1 -
+    2c, minus that of AdamW (line at 0), against c. Green: Muon. Bars and band: 95 %
+    intervals over seeds that were not tuned on.
     """
-    _sensitivity(df, ax, "adamw", *EXPONENTS)
+    x, found = list(FREON.values()), [difference(arm)(df) for arm in FREON]
+    panels.points(ax, x, found, Arm("Freon", plot.BLUE), ls="-", lw=1)
+    muon = OPTIMIZERS["muon"]
+    level = difference("muon")(df)
+    panels.level(ax, level, color=muon.color)
+    panels.reference(ax, y=0)
+    look = {"ha": "right", "data": True}
+    panels.note(ax, x[-1], level.value, "Muon", va="bottom", color=muon.color, **look)
+    panels.note(ax, x[-1], 0, "AdamW", va="bottom", **look)
+    panels.ticks(ax, "x", panels.fractions(x))
+    ax.set(xlabel="Freon's exponent $c$, of $s^{1-2c}$")
+    ax.set(ylabel="final loss minus AdamW's (nats)")
 
 
-def _order(df) -> list[str]:
-    """Arms from the best to the worst of the race."""
-    return list(RACED(df).groupby("arm").val_loss.mean().sort_values().index)
+def _rows(df) -> list[str]:
+    """The arms of (d) and (e): those whose embedding and head have a rate of their own,
+    then those of one rate, each from the lowest loss to the highest.
+    """
+    order = RACED(df).groupby("arm").val_loss.mean().sort_values().index
+    return [a for a in order if a in LISTED] + [a for a in order if a in WHOLE]
 
 
-@figure("symopt5", "left", row=1, title="Final loss against AdamW's")
+@figure("symopt5", "left", row=1, title="Muon, NorMuon beat AdamW")
 def draw_final(df, ax):
-    """Final validation loss of each optimizer minus that of AdamW with a separate rate
-    for embedding and head, on seeds that were not tuned on; ticks: single seeds. An
-    estimate beyond the axis is written out.
+    """Final validation loss minus that of AdamW with a separate rate for embedding and
+    head (tables), on seeds that were not tuned on, with 95 % intervals; strokes: single
+    seeds. Below the line: optimizers of one rate. An estimate beyond the axis is
+    written out.
     """
-    order, (low, high) = _order(df), (-0.05, 0.065)
+    order, (low, high) = _rows(df), (-0.05, 0.065)
     found = {arm: difference(arm)(df) for arm in order}
     shown = [arm for arm in order if low < found[arm].value < high]
     wide = RACED(df).pivot(index="seed", columns="arm", values="val_loss")
     for y, arm in enumerate(order):
-        panels.reference(ax, y=y, color=panels.SHADE)
         i, color = found[arm], OPTIMIZERS[arm].color
         if arm in shown:
             seeds = wide[arm] - wide["adamw"]
             ax.plot(seeds, [y] * len(seeds), "|", color=color, alpha=0.35, ms=4)
             continue
-        said = f"{i:.2f} →"
         look = {"color": color, "ha": "right", "va": "center", "data": True}
-        look["bbox"] = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}
-        panels.note(ax, high, y, said, **look)
-    rows = {OPTIMIZERS[a].label: {a: found[a]} if a in shown else {} for a in order}
+        panels.note(ax, high, y, f"{i:.2f} →", **look)
+    labels = [OPTIMIZERS[a].label for a in order]
+    rows = {n: {a: found[a]} if a in shown else {}
+            for n, a in zip(labels, order, strict=True)}  # fmt: skip
     panels.forest(ax, rows, {a: OPTIMIZERS[a] for a in shown}, spread=0)
+    own = len(LISTED) - 0.5
+    panels.reference(ax, y=own)
+    look = {"ha": "right", "va": "center", "data": True}
+    panels.note(ax, high, 0.5, "embedding, head\nat their own rate", **look)
+    panels.note(ax, low + 0.002, own + 0.5, "one rate", **look | {"ha": "left"})
     panels.ticks(ax, "x", (-0.05, 0, 0.05))
     ax.set(xlabel="final loss minus AdamW's (nats)", xlim=(low, high))
 
 
-@figure("symopt5", "mid", row=1, title="Loss at half and at twice the rate")
+@figure("symopt5", "mid", row=1, title="Rise off tuned rate (0.001 nats)")
 def draw_rises(df, ax):
-    """Rise of the validation loss from the tuned learning rate to half and to twice it,
-    by optimizer: means over the tuning seeds and, in rows of their own with bars, over
-    seeds that were not tuned on. A rise beyond the axis is written out.
+    """Rise of the validation loss from the tuned learning rate to multiples of it, in
+    0.001 nats, by optimizer: means over the two tuning seeds, the darker the larger.
+    The rows are those of (d).
     """
-    scores, rate, order = RACE.scores(df), RACE.used(df).lr, _order(df)
-    rows = [(name, fresh) for name in order
-            for fresh in ((False, True) if name in SLOPES else (False,))]  # fmt: skip
-    most = 0.145
-    for y in range(len(rows)):
-        panels.reference(ax, y=y, color=panels.SHADE)
-    for factor, arm, below in ((0.5, HALF, -0.14), (2.0, TWICE, 0.14)):
-        found = [stats.mean(rises(df, name)[factor]) if fresh else stats.Interval(
-                 _tuning_rise(scores[name], rate[name], factor), -np.inf, np.inf, 1)
-                 for name, fresh in rows]  # fmt: skip
-        kinds = ([y for y, (_, f) in enumerate(rows) if f == fresh
-                  and found[y].value <= most] for fresh in (False, True))  # fmt: skip
-        for at, label in zip(kinds, (arm.label, "_"), strict=True):
-            panels.points(ax, np.array(at) + below, [found[y] for y in at], arm,
-                          across=True, label=label, ms=3)  # fmt: skip
-        for y, i in enumerate(found):
-            if i.value > most:
-                words = f"{arm.label.split()[0]}: {i.value:.2f} →"
-                panels.note(ax, most, y, words, data=True, ha="right", va="center")
-    panels.reference(ax, x=0)
-    panels.ticks(ax, "x", [0, 0.05, 0.1])
-    ax.set(xlabel="rise from the tuned rate (nats)", xlim=(-0.01, most))
-    names = [OPTIMIZERS[name].label + ", fresh" * fresh for name, fresh in rows]
-    panels.rows_of(ax, names)
-    ax.tick_params(axis="y", labelsize=panels.SMALL)
-    panels.key(ax)
+    scores, rate, order = RACE.scores(df), RACE.used(df).lr, _rows(df)
+    rise = [[1000 * _tuning_rise(scores[a], rate[a], f) for f in FACTOR] for a in order]
+    names = ["" if panels.beside(ax) else OPTIMIZERS[a].label for a in order]
+    panels.heat(ax, rise, rows=names, columns=[*FACTOR.values()], limits=(0, 150),
+                cmap="Blues", text=lambda v: f"{v:.0f}" if v == v else "")  # fmt: skip
+    panels.reference(ax, y=len(LISTED) - 0.5, color="white", lw=2, zorder=3)
+    ax.set(xlabel="learning rate / tuned")
 
 
 def _tuning_rise(scores, rate: float, factor: float) -> float:
@@ -403,22 +416,24 @@ def _tuning_rise(scores, rate: float, factor: float) -> float:
     return scores.iloc[off.argmin()] - scores[rate] if off.min() < 1e-6 else np.nan
 
 
-@figure("symopt5", "right", row=1, title="Freon is worst at $c$ = 5/6")
-def draw_freon(df, ax):
-    """Final validation loss of Freon, which raises singular values s to the power 1 -
-    2c, minus that of AdamW, against c. Horizontal lines: Muon, Kaon and AdamW.
+@figure("symopt5", "right", row=1, title="A factor of two costs little")
+def draw_slopes(df, ax):
+    """Rise of the final validation loss of AdamW and Muon (embedding and head with a
+    rate of their own) at half and twice the tuned learning rate, and the mean of the
+    two, with 95 % intervals over seeds that were not tuned on. Dashed: the claimed
+    limit of the mean.
     """
-    x, found = list(FREON.values()), [difference(arm)(df) for arm in FREON]
-    panels.points(ax, x, found, Arm("Freon", plot.SKY), ls="-", lw=1)
-    for name in ("muon", "kaon", "adamw"):
-        arm, level = OPTIMIZERS[name], difference(name)(df)
-        panels.level(ax, level, color=arm.color)
-        place = {"ha": "right", "va": "bottom", "color": arm.color, "data": True}
-        panels.note(ax, x[-1], level.value, arm.label, **place)
-    panels.ticks(ax, "x", panels.fractions(x))
-    ax.set(xlabel="Freon's exponent $c$, of $s^{1-2c}$")
-    ax.set(ylabel="final loss minus AdamW's (nats)")
-    panels.legend(ax, "upper left")
+    rows = {"half the rate": (0.5,), "twice the rate": (2.0,), "mean of both": FACTORS}
+    found = {name: {arm: rise(arm, factors)(df) for arm in SLOPES}
+             for name, factors in rows.items()}  # fmt: skip
+    panels.forest(ax, found, {arm: OPTIMIZERS[arm] for arm in SLOPES})
+    panels.reference(ax, x=LIMIT, ls="--")
+    panels.note(ax, LIMIT, 2.3, "claimed limit ", data=True, ha="right")
+    ax.set(xlabel="rise from the tuned rate (nats)", xlim=(-0.003, LIMIT + 0.003))
+    for arm, y in zip(SLOPES, (-0.15, 0.15), strict=True):
+        i, look = found["half the rate"][arm], OPTIMIZERS[arm]
+        panels.note(ax, i.high + 0.001, y, look.label, data=True, color=look.color,
+                    va="center")  # fmt: skip
 
 
 # --- claims --------------------------------------------------------------------------

@@ -401,6 +401,7 @@ def steadiness(df):
 ARMS = {rule: RULES[rule] for rule in ROUTERS}
 LEARNING = {rule: arm for rule, arm in ARMS.items() if rule != "frozen"}
 FROZEN_ARM = replace(ARMS["frozen"], color=panels.GREY, marker="", line="-")
+THOUSANDTHS = 1e3  # of a nat
 LOSSES = {"none": "none", "balance": "balance", "balance and z": "balance\n+ z-loss",
           "phi": "φ"}  # fmt: skip
 
@@ -415,24 +416,27 @@ def _by_step(df, rule: str) -> dict:
 
 @figure("symopt4", "left", title="Mean losses within 0.004 of frozen")
 def draw_frontier(df, ax):
-    """Validation loss minus that with a frozen router, paired by seed, against the
-    length of a router row's update; router rules side by side. All means are within
-    0.004 nats of the frozen router's.
+    """Validation loss minus that with a frozen router, paired by seed, by router rule,
+    one row for each length of a router row's update. Grey: the differences of less than
+    0.01 nats, which count as none.
     """
-    ran = [rule for rule in LEARNING if rule in set(FRONTIER(df).router)]
-    for k, rule in enumerate(ran):
-        steps = np.array(list(_by_step(df, rule)))
-        pairs = [FRONTIER.where(step=(0.0, step)) for step in steps]
-        loss = [p.paired("val_loss", router=(rule, "frozen"))(df) for p in pairs]
-        at = steps * 10 ** (0.09 * (k - (len(ran) - 1) / 2))
-        panels.points(ax, at, loss, LEARNING[rule], ls="-", lw=0.5)
-    panels.reference(ax, y=0, color=FROZEN_ARM.color)
-    panels.ticks(ax, "x", STEPS, log=10)
-    ax.set(xlabel="step of a router's row", ylabel="loss − frozen router's (nats)")
-    panels.key(ax, [*(LEARNING[rule] for rule in ran), FROZEN_ARM])
+    ran = {r: arm for r, arm in LEARNING.items() if r in set(FRONTIER(df).router)}
+    rows = {f"{step:g}": {} for step in STEPS}
+    for rule in ran:
+        for step in _by_step(df, rule):
+            pair = FRONTIER.where(step=(0.0, step))
+            found = pair.paired("val_loss", router=(rule, "frozen"))(df)
+            rows[f"{step:g}"][rule] = found.map(lambda nats: THOUSANDTHS * nats)
+    panels.forest(ax, rows, ran, spread=0.5)
+    ax.axvspan(-10, 10, color=panels.SHADE, lw=0, zorder=-1)
+    for y in range(1, len(rows)):
+        panels.reference(ax, y=y - 0.5, color="white", lw=1.5)
+    ax.set(xlabel="loss minus frozen router's (0.001 nats)", xlim=(-13, 13))
+    ax.set(ylabel="step of a router's row")
+    panels.key(ax, [*ran.values(), FROZEN_ARM])
 
 
-@figure("symopt4", "mid", title="Of three, left polar is most even")
+@figure("symopt4", "mid", title="Load against distance moved")
 def draw_moved(df, ax):
     """Load CV (standard deviation over mean of tokens per expert) against the distance
     that the router weights moved in training, over their initial norm; one curve per
@@ -468,9 +472,11 @@ def _beside(df, ax, losses: list[str], estimate_of) -> None:
 def draw_auxiliary(df, ax):
     """Load CV (standard deviation over mean of tokens per expert) without auxiliary
     loss, with Switch's load-balancing loss, with that and the router z-loss, and with
-    phi-balancing (φ), by router rule; router rows move by 0.008 per step.
+    phi-balancing (φ), by router rule; router rows move by 0.008 per step. Grey: the
+    frozen router, without auxiliary loss.
     """
     rows = {name: ONE_STEP.where(auxiliary=name) for name in LOSSES}
+    panels.level(ax, FROZEN.mean("load_cv")(df))
     _beside(df, ax, list(rows), lambda n, r: rows[n].where(router=r).mean("load_cv"))
     ax.set(ylabel="load CV", ylim=(0, None))
 
@@ -496,24 +502,37 @@ def draw_drift(df, ax):
 
 @figure("symopt4", "mid", row=1, title="Longer steps, more dead experts")
 def draw_dead(df, ax):
-    """Fraction of experts with less than a tenth of the mean load ("dead"), against the
-    length of a router row's update, by router rule. Grey: the frozen router. Bands end
-    at 0 and 1.
+    """Fraction of experts with less than a tenth of the mean load ("dead"), by router
+    rule, for each length of a router row's update, with 95 % intervals that end at 0
+    and 1. Grey: the frozen router.
     """
-    _against_step(df, ax, "dead_fraction", "dead experts (fraction)", (0, 1))
+    rows, steps = FRONTIER(df), list(STEPS)
+    rows = rows[rows.step > 0].assign(place=lambda d: d.step.map(steps.index))
+    panels.level(ax, FROZEN.mean("dead_fraction")(df))
+    panels.apart(ax, rows, "place", "dead_fraction", "router", LEARNING, spread=0.36,
+                 limits=(0, 1), ls="none")  # fmt: skip
+    panels.ticks(ax, "x", {i: f"{step:g}" for i, step in enumerate(steps)})
+    ax.set(xlabel="step of a router's row", ylabel="dead experts (fraction)")
     ax.set(ylim=(0, None))
 
 
-@figure("symopt4", "right", row=1, title="Each costs under 0.01 nats")
+@figure("symopt4", "right", row=1, title="Costs below 0.01, unresolved")
 def draw_cost(df, ax):
     """Validation loss with each auxiliary loss of (c) minus that without, paired by
-    seed, by router rule; router rows move by 0.008 per step.
+    seed, by router rule; router rows move by 0.008 per step. Grey: the differences of
+    less than 0.01 nats, which count as none.
     """
     rows = {rule: ONE_STEP.where(router=rule) for rule in LEARNING}
-    _beside(df, ax, ADDED,
-            lambda n, r: rows[r].paired("val_loss", auxiliary=(n, "none")))  # fmt: skip
+
+    def cost(name: str, rule: str):
+        pair = rows[rule].paired("val_loss", auxiliary=(name, "none"))
+        return pair.map(lambda nats: THOUSANDTHS * nats, "in 0.001 nats")
+
+    _beside(df, ax, ADDED, cost)
+    ax.axhspan(-10, 10, color=panels.SHADE, lw=0, zorder=-1)
+    panels.note(ax, -0.4, -9.5, "these differences count as none", data=True)
     panels.reference(ax, y=0)
-    ax.set(ylabel="loss − that without (nats)")
+    ax.set(ylabel="loss minus that without\n(0.001 nats)", ylim=(-13, 13))
 
 
 def table(df):
