@@ -160,10 +160,11 @@ def run(configs: list[Config], context: Context) -> list[dict]:
             empty in study identity
         start_loss: as `unadapted_loss`, with the product B A that `warmup` steps of
             AdamW made, with which all starts but 'zero' begin; empty in study identity
-        parting: (steps,), largest |difference| / |product| (Frobenius norms) of the
-            products B A of any adapted matrix from those of the same arm's run from
-            balanced factors ('quarter': LoRA+'s), after each step; study identity
-            alone, else empty
+        parting: (steps,), after each step, |difference| / |product| (Frobenius norms)
+            between this run's product B A and that of the same arm's run from balanced
+            factors (start 'quarter', made with AdamW, is compared with LoRA+'s run from
+            there), the largest over the adapted matrices; study identity alone, else
+            empty
         parted: the last entry of `parting`; empty in the other studies
     """
     from symlab.models import adaptation
@@ -295,19 +296,21 @@ def _starts(df, ax, cells: dict[str, str]):
 
 @figure("symopt9", "left", row=1, title="At the best rate of balanced factors")
 def draw_kept(df, ax):
-    """Validation loss of each optimizer minus that of the low-rank rule from the same
-    start, paired by seed, at the learning rate that is best for balanced factors. The
-    starts are balanced factors of one product B A and three other ways to write this
-    product. LoRA's own start, B = 0, is left out, as its product is another one.
+    """Validation loss of each optimizer minus that of low_rank (steepest factor steps
+    that move B A by spectral norm <= 1) from the same start, paired by seed, at the
+    learning rate that is best for balanced factors. The starts are balanced factors of
+    one product B A and three other ways to write it: 10 B and A/10, B/10 and 10 A, B M
+    and M^-1 A. LoRA's own start, B = 0, is left out, as its product is another one.
     """
     _starts(df, ax, {"balanced": "own", **dict.fromkeys(MOVED, "kept")})
 
 
 @figure("symopt9", "mid", row=1, title="At the best rate of each start")
 def draw_own(df, ax):
-    """Validation loss of each optimizer minus that of the low-rank rule from the same
-    start, paired by seed, each at the learning rate that is best for this start. The
-    starts are four ways to write one product B A, and LoRA's own start, B = 0.
+    """Validation loss of each optimizer minus that of low_rank (steepest factor steps
+    that move B A by spectral norm <= 1) from the same start, paired by seed, each at
+    the learning rate that is best for this start. The starts are four ways to write one
+    product B A, and LoRA's own start, B = 0.
     """
     _starts(df, ax, dict.fromkeys(STARTS, "own"))
 

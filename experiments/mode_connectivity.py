@@ -430,9 +430,9 @@ CLAIMS = [
         estimate=METHOD.paired(LARGE, method=("activations", "weights")),
         above=-ALIGNED.size, below=ALIGNED.size),
     nats("ste_b_connects",
-        f"One of {PAIR}, permuted by a straight-through estimator that starts from "
-        f"that network and descends the loss half way to the other, has a {BAR} to "
-        "the other below 0.1 nats.",
+        f"One of {PAIR} has a {BAR} to the other below 0.1 nats if a straight-through "
+        "estimator, started at that network, permutes its units to lower the loss of "
+        "the two networks' mean weights.",
         origin="ours", estimate=METHOD.where(method="ste_b").mean("barrier"),
         below=BARRIER.size, expected="undecided", because="The mean barrier is 0.14 "
         "nats over four pairs of width 128, after 0.09 nats at width 256 in a pilot."),

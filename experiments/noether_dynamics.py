@@ -238,9 +238,11 @@ def _ratio_axis(ax) -> None:
 def draw_norm(df, ax):
     """Predicted over measured mean squared norm |w|^2 of weight rows w that the network
     divides by their norm, against the step of SGD with momentum 0.9 and weight decay
-    0.01. Theories predict from the measured gradients or velocities: equation 17 of
-    Tanaka and Kunin, the prefactor derived here, gradient flow, which leaves the panel,
-    and the law of the Noether charge. Means over seeds, with 95 % intervals.
+    0.01. Theories predict from the measured gradients or velocities: |w|^4 as an
+    exponential average of squared gradients with Tanaka and Kunin's factor 2 lr (1 + b)
+    / (1 - b)^3 (equation 17), the same with 2 lr/(1 - b)^2, which holds if gradients of
+    successive steps are independent (derived prefactor), gradient flow, which leaves
+    the panel, and the law of the Noether charge. Means over seeds, with 95 % intervals.
     """
     rows = DRAWN(df)
     step = np.linspace(0, rows.steps.iloc[0], len(rows.norm_path.iloc[0])).astype(int)
@@ -282,11 +284,13 @@ def draw_rates(df, ax):
 
 @figure("noether1", "right", title="Equation 17 errs with momentum")
 def draw_prefactors(df, ax):
-    """Predicted over measured squared norm of normalised weight rows after SGD, by
-    equation 17 of Tanaka and Kunin, by the prefactor derived here and by the law of the
-    Noether charge, at momentum b = 0, 0.5 and 0.9 with batches of 16 samples and, at
-    0.9, with the full batch, whose gradient has no noise. Most intervals are smaller
-    than the marker.
+    """Predicted over measured |w|^2 of weight rows w that the network divides by their
+    norm, after SGD: by |w|^4 as an exponential average of squared gradients with Tanaka
+    and Kunin's factor 2 lr (1 + b)/(1 - b)^3 (equation 17), by the same with
+    2 lr/(1 - b)^2, which holds if gradients of successive steps are independent
+    (derived prefactor), and by the law of the Noether charge; at momentum b = 0, 0.5
+    and 0.9 with batches of 16 samples and, at 0.9, with the full batch, whose gradient
+    has no noise. Most intervals are smaller than the marker.
     """
     settings = {
         "$b=0$": NOISY.where(momentum=0.0, weight_decay=0.01),
@@ -377,10 +381,10 @@ CLAIMS = [
         estimate=LAW.where(batch=0, weight_decay=0.0).mean(PREDICTED),
         expected="failed", because="Even without noise the gradient turns within the "
         "ten steps over which a momentum of 0.9 averages."),
-    near("derived_prefactor", f"{NET} Tanaka and Kunin's equation 17 with the "
-        "prefactor 2 lr/(1 - b)^2 for independent gradients predicts |w|^2 to within "
-        "10 %, in the mean over rows, after SGD with momentum b = 0.9, weight decay "
-        "and batches of 16.",
+    near("derived_prefactor", f"{NET} Tanaka and Kunin's formula (|w|^4 as an "
+        "average of squared gradients) with factor 2 lr/(1 - b)^2 for independent "
+        "gradients predicts |w|^2 within 10 % (mean over rows) after SGD with momentum "
+        "b = 0.9 and batches of 16.",
         origin="ours", tests="",
         estimate=NOISY.where("weight_decay > 0", momentum=0.9).mean(OURS)),
     paper("sgd_has_decades", f"{NET} SGD without weight decay reaches a training loss "

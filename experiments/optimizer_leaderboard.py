@@ -335,9 +335,11 @@ DAY = "2026-11-30"
 
 
 def before(read: str) -> dict:
-    """Return the fields `written` and `history` of a claim that was written before the
-    experiment had any row. read: what had been read of the benchmark until then, beside
-    what is known of it for all such claims; a text that begins with a comma, or ''.
+    """Return written='after' and the history of a claim that was written after a look
+    at the benchmark's published numbers, but before the experiment had any row.
+
+    read: what else had been read, a text that begins with a comma; '' if only steps,
+        means, numbers of runs and P values.
     """
     known = "published steps, means, numbers of runs and P values"
     return after((DAY, f"written after reading the {known}{read}, and before any row"))
@@ -353,8 +355,7 @@ ADAMH, MUON, BEST = 4, 36, 46
 DEVIATION, SLOPE, SPEEDUP = JORDAN.smallest.values()
 ANY = "A better rule gains by any amount, as costs of computation are not counted."
 IN = "In the modded-nanogpt benchmark of optimizers (GPT of 124M parameters),"
-FOR_STEPS = "corrected for differences in steps by its final slope"
-MODIFIED = f"{FOR_STEPS}, of {{}} submissions compared with those they modify:"
+FOR_STEPS = "with step differences converted to loss by the final slope"
 PRICED = "with differences in steps converted to loss by"
 PRICES = {"": "the curves' final slope", "_planned": "the cost of a shorter schedule"}
 PAIRWISE = "README, pairwise significance"
@@ -446,16 +447,16 @@ CLAIMS = [
         history=(("2026-11-30", "after the rows, the unit of the interval changed from "
         "random halvings of the same runs to submissions; limits stayed"),)),
     gains("row_statistics_gain", f"{IN} normalising rows of the polar factor in Muon "
-        f"(NorMuon) lowers the loss, {MODIFIED.format('two')} a plain one and one with "
-        "weights of fixed norm.",
+        "(NorMuon) lowers the loss of both submissions that it modifies, a plain one "
+        f"and one with weights of fixed norm, {FOR_STEPS}.",
         estimate=estimates.least_gain([(8, 5), (10, 12)])),
     gains("eigenbasis_gains", f"{IN} Adam in the eigenbasis of gradient covariances "
-        f"lowers the loss, {MODIFIED.format('two')} SOAP on MLP weights, and "
-        "KL-SOAP at fixed weight norms.",
+        "lowers the loss of both submissions that it modifies (as SOAP on MLP weights, "
+        f"and as KL-SOAP at fixed weight norms), {FOR_STEPS}.",
         estimate=estimates.least_gain([(14, 11), (19, 8)])),
-    gains("averaging_gains", f"{IN} averaging or extrapolating weights lowers the "
-        f"loss, {MODIFIED.format('four')} RRE, EMA-Nesterov on Muon and on SOAP, and "
-        "an average of last steps.",
+    gains("averaging_gains", f"{IN} averaging or extrapolating weights (RRE, "
+        "an extrapolation; EMA-Nesterov on Muon and on SOAP; a mean of last steps) "
+        f"lowers the loss of each of four submissions, {FOR_STEPS}.",
         estimate=estimates.least_gain([(34, 30), (39, 12), (40, 30), (45, 44)]),
         expected="undecided", because="The README gives a P value of 0.168 for RRE."),
     gains("gauge_coupling_gains", f"{IN} coupling the updates of value and output "

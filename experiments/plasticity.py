@@ -498,9 +498,10 @@ def foresight(df, measure: str) -> pd.Series:
     """Return, for each seed, how well a measure at the end of a task ranks the excess
     loss at the end of the next task; 1 is perfect.
 
-    It is Spearman's correlation over all tasks of all arms with w = u*v (the vanilla
-    model has no mirror), with the sign that a useful measure has. measure: a column,
-    one of PREDICTORS.
+    It is Spearman's correlation over all tasks of all arms that train w = u*v (the arm
+    vanilla, which trains w itself, is left out); its sign is turned for measures of
+    which a smaller value should mean a larger loss. measure: a column, one of
+    PREDICTORS.
     """
     found = {}
     for seed, its in df[df.arm != "vanilla"].groupby("seed"):

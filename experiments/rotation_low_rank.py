@@ -110,7 +110,8 @@ def resolution(c: Config) -> float:
     vanish from the product U W by the end of the run.
 
     A direction with singular value weight_decay - m shrinks in U W as exp(-2 m t) in
-    gradient-flow time t = steps*lr/(1-momentum); it must fall to RANK.
+    gradient-flow time t = steps*lr/(1-momentum), and must fall to RANK = 1e-6, the
+    relative size below which a singular value does not count.
     """
     return -np.log(RANK) / (2 * c.steps * c.lr / (1 - c.momentum))
 

@@ -39,7 +39,8 @@ def kernels(regime: str, cosine) -> tuple[np.ndarray, np.ndarray]:
 
 
 def moments(regime: str, k: int, ones) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return mu_1, mu_0 and s^2 of an infinitely wide network's outputs after training.
+    """Return means mu_1 and mu_0 and variance s^2 of the outputs of an infinitely wide
+    two-layer ReLU network after training.
 
     The network has learned a permutation of k letters from the k basis vectors.
 
@@ -49,10 +50,11 @@ def moments(regime: str, k: int, ones) -> tuple[np.ndarray, np.ndarray, np.ndarr
         result has its shape.
 
     mu_1 is the mean of an output that should be 1, mu_0 of one that should be 0, and
-    s^2 the variance of each. With d and c the kernel Theta of equal and of orthogonal
-    inputs, the basis has the Gram matrix (d - c) I + c 1 1^T. The kernel of an input
-    and e_i takes one value if bit i of the input is 1 and another if it is 0, so the
-    input's weights on the basis vectors take two values, too: these are the two means.
+    s^2 the variance of each. With d and c the values of the gradient-descent kernel
+    Theta (see `kernels`) for equal and for orthogonal inputs, the basis has the Gram
+    matrix (d - c) I + c 1 1^T. The kernel of an input and e_i takes one value if bit i
+    of the input is 1 and another if it is 0, so the input's weights on the basis
+    vectors take two values, too: these are the two means.
     """
     n = np.asarray(ones, float)
     (d_k, d), (c_k, c) = kernels(regime, 1.0), kernels(regime, 0.0)

@@ -340,8 +340,8 @@ class Probe:
         return torch.stack(columns, 1)
 
     def euler_rounding(self, index: Index, noise: list[Tensor]) -> Tensor:
-        """Return a bound, per tensor axis, on the effect of rounding on `euler`:
-        (axes,).
+        """Return, for each tensor axis, a bound on how far rounding changes `euler`
+        (weights times gradients, summed over a unit): (axes,).
 
         index: the hidden units and their tensor axes.
         noise: for each axis, how far rounding changes the gradients, as `floors`

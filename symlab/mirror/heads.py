@@ -19,7 +19,8 @@ ALONE = "heads are exchanged with queries and keys only"
 
 @dataclass
 class Block:
-    """The attention heads of one module, and the hidden indices that lie inside them.
+    """The attention heads of one module, and the hidden indices (sets of hidden units
+    with the tensor axes that carry them) inside them.
 
     number: the number of the index whose units are the heads, in the list of all
         indices.

@@ -41,8 +41,8 @@ def advantage_metrics(
     advantages: (B, G), or (N,) with `groups`, N labels.
     success: of the same shape, 0 or 1; None if unknown.
     valid: (N,) booleans; the other rollouts are left out.
-    omega: the value that the estimator used, a number, or an array whose mean is taken;
-        by default the mean success.
+    omega: the mean success of the batch as the estimator took it, a number, or an array
+        whose mean is taken; by default the mean of `success`.
 
     Raises ValueError for shapes that differ, for success other than 0 and 1, and for an
     omega that is a function.
@@ -56,10 +56,11 @@ def advantage_metrics(
                           0 < p < 1/2; left out if there is none
       weight_easy         the same for 1/2 < p < 1
 
-    W is the weight of `group_weights`. GRPO with the population's std has 1 for both
-    weights. weight_hard above weight_easy means a focus on hard prompts, which an
-    asymmetric estimator has implicitly: positive_dominant has it, negative_dominant has
-    the opposite.
+    W = sum_i A_i (s_i - p) weighs a group's policy update: A_i and s_i are advantage
+    and success of its G rollouts, p their mean success (see `group_weights`). GRPO with
+    the population's std has 1 for both weights. weight_hard above weight_easy means a
+    focus on hard prompts, which an asymmetric estimator has implicitly:
+    positive_dominant has it, negative_dominant has the opposite.
     """
     a, s, member, sizes = _flat(advantages, success, groups, valid)
     if omega is not None:
