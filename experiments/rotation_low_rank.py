@@ -220,7 +220,7 @@ PRODUCT, BROKEN = Arm("$UW$", plot.BLUE), Arm("$(I+U)(I+W)$", plot.BLACK, "P")
 ARMS = {1.0: PRODUCT, 0.0: Arm("$UW$, no decay", plot.ORANGE, "s")}
 
 
-@figure("fig3", "mid", title="Under decay, noise lowers the rank")
+@figure("fig3", "mid", title="Noise lowers the rank of $UW$")
 def draw(df, ax):
     """Rank of a product U W that SGD trains to learn a matrix from samples, against the
     standard deviation of their label noise, under weight decay 1 and without, and of
