@@ -331,8 +331,8 @@ def grouping(neurons: np.ndarray) -> dict:
         clusters: number of clusters of the live neurons (average linkage on 1 -
             |correlation|, cut at 0.01)
         correlation: (live (live - 1) / 2,), the correlations of the live neurons in
-            percent, rounded: the upper triangle of their matrix in the order of the
-            clustering, row by row
+            thousandths, rounded towards 0, so that copies have 999 or more: the upper
+            triangle of their matrix in the order of the clustering, row by row
     """
     from scipy.cluster.hierarchy import fcluster, leaves_list, linkage
     from scipy.spatial.distance import squareform
@@ -361,16 +361,16 @@ def grouping(neurons: np.ndarray) -> dict:
         "grouped_loose": float(np.mean(nearest > CLUSTER)),
         "live": int(live.sum()),
         "clusters": int(fcluster(tree, 1 - CLUSTER, "distance").max()),
-        "correlation": np.rint(100 * upper).astype(int),
+        "correlation": np.trunc(1000 * upper).astype(int),
     }
 
 
 def matrix(upper) -> np.ndarray:
     """Return the symmetric matrix (H, H) of correlations between neurons, in [-1, 1].
-    upper: the entries above its diagonal, row by row, in percent, as rows of the
+    upper: the entries above its diagonal, row by row, in thousandths, as rows of the
     experiment store them.
     """
-    upper = np.asarray(upper, float) / 100
+    upper = np.asarray(upper, float) / 1000
     n = int((1 + math.isqrt(1 + 8 * len(upper))) // 2)
     full = np.zeros((n, n))
     full[np.triu_indices(n, 1)] = upper
@@ -389,22 +389,23 @@ LOOKS = {
 def _matrix(ax, df, arm: str, column: str = "correlation", paired=False) -> None:
     """Draw |correlation| of one seed, and in the title the mean share of copies.
 
-    Rows hold whole percents, so that no colour can stand for a copy alone. paired:
-    whether of two panels beside one another the left has the axis, the right the bar.
+    paired: whether of two panels beside one another the left has the axis, the right
+    the bar.
     """
     first = df[df.arm == arm].sort_values("seed")[column].iloc[0]
-    logs = -np.log10(1 - np.minimum(np.abs(matrix(first)), 0.99))
-    shown = panels.heat(ax, logs, cmap="magma_r", limits=(0, 2))
+    logs = -np.log10(1 - np.minimum(np.abs(matrix(first)), COPY))
+    shown = panels.heat(ax, logs, cmap="magma_r", limits=(0, 3))
     ends = {0: "1", len(logs) - 1: str(len(logs))}
     panels.ticks(ax, "x", ends)
-    ax.set(xlabel="live neuron, reordered", aspect="equal")
+    side = "after" if column.startswith("post") else "before"
+    ax.set(xlabel=f"live neuron {side} the ReLU, reordered", aspect="equal")
     ax.xaxis.labelpad = -3
     if not (paired and panels.beside(ax)):
         panels.ticks(ax, "y", ends)
         ax.set(ylabel="live neuron, reordered")
         ax.yaxis.labelpad = -1
     if not paired or panels.beside(ax) or ax.get_gridspec().ncols == 1:
-        marks = {-np.log10(1 - c): f"{c:g}" for c in (0, 0.9)} | {2: "$\\geq$0.99"}
+        marks = {-np.log10(1 - c): f"{c:g}" for c in (0, 0.9, 0.99)} | {3: "copy"}
         panels.colorbar(ax, shown, "|correlation| (a copy: > 0.999)", marks)
     copied = df[df.arm == arm][column.replace("correlation", "grouped")].mean()
     ax.set_title(f"{arm.capitalize()}: {100 * copied:.0f} % with a copy")
@@ -415,8 +416,7 @@ def draw(df, ax):
     """Correlations of the last hidden layer's neurons of ResNet18 before the ReLU,
     trained with weight decay, in the order of a clustering, in the first seed; the
     title's percentage, of live neurons with a copy (|correlation| > 0.999), is the mean
-    over seeds. Colours follow the logarithm of 1 - |correlation| and are the darkest
-    from 0.99 on, which is alike but not always a copy.
+    over seeds. Colours follow the logarithm of 1 - |correlation|, and copies are black.
     """
     _matrix(ax, df, "decay")
 
@@ -426,8 +426,8 @@ def draw_without(df, ax):
     """Correlations of the last hidden layer's neurons of ResNet18 before the ReLU,
     trained without weight decay, in the first seed: similar neurons, but no copies
     (|correlation| > 0.999). With decay and a static bias, a fixed random offset of the
-    weights, there are none either (fig6 c). Colours follow the logarithm of
-    1 - |correlation|.
+    weights, there are none either. Colours follow the logarithm of 1 - |correlation|,
+    and copies are black.
     """
     _matrix(ax, df, "no decay")
 
@@ -437,8 +437,7 @@ def draw_post(df, ax):
     """Correlations of the last hidden layer's neurons of ResNet18 after the ReLU,
     trained with weight decay, in the order of a clustering, in the first seed; the
     title's percentage, of live neurons with a copy (|correlation| > 0.999), is the mean
-    over seeds. Colours follow the logarithm of 1 - |correlation| and are the darkest
-    from 0.99 on, which is alike but not always a copy.
+    over seeds. Colours follow the logarithm of 1 - |correlation|, and copies are black.
     """
     _matrix(ax, df, "decay", "post_correlation", paired=True)
 
@@ -448,7 +447,7 @@ def draw_post_without(df, ax):
     """Correlations of the last hidden layer's neurons of ResNet18 after the ReLU,
     trained without weight decay, in the order of a clustering, in the first seed; the
     title's percentage, of live neurons with a copy (|correlation| > 0.999), is the mean
-    over seeds. Colours follow the logarithm of 1 - |correlation|.
+    over seeds. Colours follow the logarithm of 1 - |correlation|, and copies are black.
     """
     _matrix(ax, df, "no decay", "post_correlation", paired=True)
 

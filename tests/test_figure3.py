@@ -129,8 +129,10 @@ def test_planted_copies_and_dead_neurons_are_found():
     np.testing.assert_allclose(
         np.sort(np.linalg.eigvalsh(full)),
         np.sort(np.linalg.eigvalsh(np.corrcoef(live.T))),
-        atol=0.05,
+        atol=0.005,
     )
+    nearest = (np.abs(full) - np.eye(9)).max(1)
+    assert np.mean(nearest >= grouping.COPY) == found["grouped"]  # what is drawn black
 
 
 def test_neurons_without_copies_are_not_grouped():
