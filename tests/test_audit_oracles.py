@@ -111,9 +111,9 @@ def make(name: str) -> tuple[nn.Module, int]:
     }[name]()  # fmt: skip
 
 
-SLOW = ("vgg11_bn", "mobilenet_v3_small")
+SLOW = ("resnet50", "vgg11_bn", "mobilenet_v3_small")
 LONG = [pytest.param(n, marks=pytest.mark.long) for n in SLOW]
-NETWORKS = ("resnet18", "densenet", "resnet50", *LONG)
+NETWORKS = ("resnet18", "densenet", *LONG)
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -155,7 +155,7 @@ def few_images(monkeypatch):
     monkeypatch.setattr(images, "load", lambda name: small)
 
 
-@pytest.mark.parametrize("offset", [0.0, 0.01])
+@pytest.mark.parametrize("offset", [0.01, pytest.param(0.0, marks=pytest.mark.long)])
 def test_a_killed_training_resumes_to_the_same_row(
     few_images, monkeypatch, tmp_path, offset
 ):

@@ -376,7 +376,9 @@ def what_holds_unclaimed(case: Case, most: int, exhaustive: bool) -> list:
     return found
 
 
-@pytest.mark.parametrize("chunk", range(4))
+@pytest.mark.parametrize(
+    "chunk", [0, *(pytest.param(c, marks=pytest.mark.long) for c in range(1, 4))]
+)
 def test_the_truth_holds(chunk):
     for seed in range(chunk, SEEDS, 4):
         case = Case(seed)
