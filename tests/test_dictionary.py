@@ -57,3 +57,16 @@ def test_a_notebook_gets_the_meanings_of_columns(monkeypatch):
     assert found.kind["wall_s"] == "history"
     with pytest.raises(UserError, match="unknown experiment 'rescaling'"):
         symlab.columns("rescaling")
+
+
+def test_an_edited_docstring_is_read_again(sandbox, monkeypatch):
+    monkeypatch.chdir(sandbox.root)
+    file = sandbox.root / "experiments" / "line.py"
+    old = file.read_text()
+    assert "result" not in set(symlab.columns("line").kind)
+    for text in ("y of x", "twice x"):
+        section = f'    """Rows.\n\n    Columns:\n        y: {text}\n    """\n'
+        head = "def run(configs):\n"
+        file.write_text(old.replace(head, head + section))
+        found = symlab.columns("line").set_index("column")
+        assert found.meaning["y"] == text

@@ -80,7 +80,7 @@ def results(project: Project, experiment: contract.Experiment) -> dict[str, str]
     found: dict[str, str] = {}
     for module in sorted(reached, key=lambda m: m == own):
         path = experiment.path if module == own else _source(module)
-        for name, text in _documented(path) if path else ():
+        for name, text in _documented(path, path.stat().st_mtime_ns) if path else ():
             if name in reached[module]:
                 found |= described(text)
     return found
@@ -103,15 +103,17 @@ def described(docstring: str) -> dict[str, str]:
     return found
 
 
-@lru_cache(maxsize=512)
 def _source(module: str) -> Path | None:
     spec = find_spec(module)
     return Path(spec.origin) if spec and spec.origin else None
 
 
 @lru_cache(maxsize=512)
-def _documented(path: Path) -> tuple[tuple[str, str], ...]:
-    """(name of a function or class of a file, a docstring in it that has columns)."""
+def _documented(path: Path, _changed: int) -> tuple[tuple[str, str], ...]:
+    """(name of a function or class of a file, a docstring in it that has columns).
+
+    _changed: when the file was changed, so that an edited one is read again.
+    """
     return tuple(
         (outer.name, text)
         for outer in _parsed(path).body
