@@ -87,10 +87,11 @@ def compress(
     tolerance: float = 0.0,
     silent: bool = False,
 ) -> tuple[nn.Module, Report]:
-    """Return a smaller module with the same outputs on the batch, and a report.
+    """Return a smaller module with the same outputs, and a report.
 
-    With tolerance 0 the outputs are the same for every input; with a tolerance they are
-    held on this batch alone, and others may move by several times as much.
+    With tolerance 0 the outputs are the same for every input, up to rounding. With a
+    tolerance they are held on this batch alone, and those of other inputs may move by
+    several times as much.
 
     The module is a deep copy of the model, of its dtype, with sliced tensors and sizes
     that fit: it can be trained, saved, copied and moved. The model is not changed.
