@@ -232,9 +232,10 @@ def draw_noise(df, ax):
     ax.plot(vote.index, vote, VOTE_MARK.marker, color=plot.BLACK, ms=5, zorder=6, mew=0)
     law = vote_law(x, n, rows.share.iloc[0])
     plot.theory(ax, -np.log(1 - x), law, zorder=1)
-    last = f"  {n - 1}/{n}"  # of a label with room to that of 0.95
+    last = f"  {n - 1}/{n}"  # a little to the right, as 0.95 is near
     names = {at: f"{at:g}" for at in (0, 0.4, 0.8, 0.9, 0.95)} | {1 - 1 / n: last}
     panels.ticks(ax, "x", {-np.log(1 - at): text for at, text in names.items()})
+    ax.tick_params(axis="x", labelsize=panels.SMALL)
     ax.set(xlabel="fraction of wrong labels", ylabel="test accuracy")
     ax.set(ylim=(-0.04, 1.04))
     closed = Arm("vote, closed form", plot.BLACK, "", panels.DASHED)
