@@ -323,18 +323,18 @@ def draw_sizes(df, ax):
     """Sum of the absolute advantages A of a group of G = 8 rollouts, which is the size
     of its update, against the share p of right ones; dashed, GRPO's closed form 2 G
     sqrt(p (1 - p)) (theorem 2), which the panels for other estimators show on the same
-    scale. Positive-Dominant multiplies the advantages of right rollouts by beta = 10,
-    Negative-Dominant divides them by it; the sizes of the first are drawn divided by
-    10. DAPO's sizes are GRPO's. The sizes are exact.
+    scale. Positive-Dominant multiplies the advantages of right rollouts by s = 10,
+    Negative-Dominant by s = 0.1; the sizes of the first are drawn divided by 10. DAPO's
+    sizes are GRPO's. The sizes are exact.
     """
     small = {"linestyle": ""}
     _sizes(df, ax, "grpo", **small)
     _sizes(df, ax, "dr_grpo")
     over = {"positive_dominant": 10}
-    divided = "Positive-Dominant / 10, $\\beta=10$"
+    divided = "Positive-Dominant / 10, $s=10$"
     hollow = small | {"ms": 7, "mfc": "none", "label": divided}
     _sizes(df, ax, "positive_dominant", over=over, **hollow)
-    weakened = "Negative-Dominant, $\\beta=10$"
+    weakened = "Negative-Dominant, $s=0.1$"
     _sizes(df, ax, "negative_dominant", label=weakened, **small)
     panels.legend(ax, "upper left")
 
@@ -366,7 +366,7 @@ def draw_uncoupled(df, ax):
     panels.legend(ax, "upper left")
 
 
-@figure("agrae1", "left", row=1, title="GRPO: only the root stands still")
+@figure("agrae1", "left", row=1, title="GRPO: only the first token stands still")
 def draw_tree(df, ax):
     """Largest change |dh| of the logit of a token that was not sampled, by a gradient
     step of size eta, divided by eta, against the token's place, for a policy with a

@@ -198,7 +198,7 @@ def _errors(configs: list[Config], p: dict, fastest: int) -> np.ndarray:
 ARMS = {
     "rnn": Arm("RNN", plot.ORANGE, "s"),
     "rnn_long": Arm("RNN, 5 times the steps", plot.PINK, "D", "-."),
-    "rnn_all": Arm("RNN, trained on all", plot.BLACK, "v", ":"),
+    "rnn_all": Arm("RNN, trained to $|v|=2$", plot.BLACK, "v", ":"),
     "flow_1": Arm("flow RNN, $|v|\\leq 1$", plot.SKY, "^"),
     "flow_2": Arm("flow RNN, $|v|\\leq 2$", plot.BLUE, "o"),
 }
@@ -207,27 +207,34 @@ FLOWING = where(arm=("flow_1", "flow_2"))
 ORDINARY = where(arm=("rnn", "rnn_long", "rnn_all"))
 
 
-def _side_by_side(ax, rows, width: float):
-    """Draw errors of the methods side by side; width: from one x to the next."""
+def _side_by_side(ax, rows, width: float, trained: int, words: str):
+    """Draw errors of the methods side by side.
+
+    width: from one x to the next. trained: how many blocks from the left are shaded.
+    words: what is in training in these blocks.
+    """
     at = sorted(rows.x.unique())
     look = {"spread": 0.6 * width, "limits": (0, np.inf), "ls": "", "ms": 4}
     panels.apart(ax, rows, "x", "y", "arm", ARMS, **look)
     for x in at[:-1]:
         panels.reference(ax, x=x + width / 2, color=panels.FAINT)
     panels.reference(ax, y=1)
-    panels.note(ax, 0.02, 0.94, "in training")
-    ax.set(ylim=(0, 2.6), xlim=(at[0] - width / 2, at[-1] + width / 2))
+    left = at[0] - width / 2
+    shade = {"color": panels.SHADE, "lw": 0, "zorder": -1}
+    ax.axvspan(left, left + trained * width, **shade)
+    panels.note(ax, 0.02, 0.98, words, va="top")
+    ax.set(ylim=(0, 2.9), xlim=(left, at[-1] + width / 2))
 
 
 @figure("flow1", "left", title="Channels up to 2 help at speed 2")
 def draw_speeds(df, ax):
     """Mean square error of six predicted frames, divided by the variance of the
-    patterns, against the speed of the motion; shaded, the speeds in training (the RNN
-    "trained on all" sees 0 to 2). A flow RNN has hidden channels for the velocities
+    patterns, against the speed of the motion; shaded, the speeds in training (one RNN,
+    black, is trained at 0 to 2). A flow RNN has hidden channels for the velocities
     named. At the grey line, 1, a prediction is as bad as the mean.
     """
-    _side_by_side(ax, panels.unrolled(df, SPEEDS, "by_speed", ["arm"]), 1)
-    ax.axvspan(-0.5, 1.5, color=panels.SHADE, lw=0, zorder=-1)
+    rows = panels.unrolled(df, SPEEDS, "by_speed", ["arm"])
+    _side_by_side(ax, rows, 1, 2, "speeds in training")
     ax.set(xlabel="speed $|v|$ (sites per frame)", ylabel="error / variance")
     ax.set(xticks=SPEEDS)
     panels.key(ax, [*ARMS.values(), MEAN], lines=False)
@@ -237,15 +244,15 @@ def draw_speeds(df, ax):
 def draw_horizon(df, ax):
     """Mean square error of prediction at speed 2, divided by the variance of the
     patterns, against the predicted frame: means over six frames at a time. A flow RNN
-    has hidden channels for the velocities named. Shaded, the frames that are predicted
-    in training. At the grey line, 1, a prediction is as bad as the mean.
+    has hidden channels for the velocities named. Shaded, the horizon in training, of
+    six frames; only one RNN (black) was trained at speed 2. At the grey line, 1, a
+    prediction is as bad as the mean.
     """
     rows = panels.unrolled(df, range(1, LONG + 1), "by_horizon", ["arm"])
     block = (rows.x - 1) // TRAINED
     rows = rows.assign(x=block * TRAINED + (TRAINED + 1) / 2)
     rows = rows.groupby(["seed", "arm", "x"], as_index=False).y.mean()
-    _side_by_side(ax, rows, TRAINED)
-    ax.axvspan(0.5, TRAINED + 0.5, color=panels.SHADE, lw=0, zorder=-1)
+    _side_by_side(ax, rows, TRAINED, 1, "horizon in\ntraining")
     edges = {k + 3.5: f"{k + 1}\u2013{k + TRAINED}" for k in range(0, LONG, TRAINED)}
     panels.ticks(ax, "x", edges)
     ax.set(xlabel="predicted frames", ylabel="error / variance at speed 2")

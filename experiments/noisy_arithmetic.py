@@ -210,7 +210,7 @@ BLOCKS = {  # of the last panel: what is right, by what reads it
 }  # fmt: skip
 LABELS = {
     "noisy_curve": Arm("wrong", plot.PINK, "<"),
-    "clean_curve": Arm("clean", "0.4", "P"),
+    "clean_curve": Arm("right", "0.4", "P"),
 }
 
 
@@ -232,9 +232,10 @@ def draw_noise(df, ax):
     ax.plot(vote.index, vote, VOTE_MARK.marker, color=plot.BLACK, ms=5, zorder=6, mew=0)
     law = vote_law(x, n, rows.share.iloc[0])
     plot.theory(ax, -np.log(1 - x), law, zorder=1)
-    names = {0: "0", 0.4: "0.4", 0.8: "0.8", 0.9: "0.9", 0.95: "",
-             1 - 1 / n: f"{n - 1}/{n}"}  # fmt: skip
+    last = f"  {n - 1}/{n}"  # a little to the right, as 0.95 is near
+    names = {at: f"{at:g}" for at in (0, 0.4, 0.8, 0.9, 0.95)} | {1 - 1 / n: last}
     panels.ticks(ax, "x", {-np.log(1 - at): text for at, text in names.items()})
+    ax.tick_params(axis="x", labelsize=panels.SMALL)
     ax.set(xlabel="fraction of wrong labels", ylabel="test accuracy")
     ax.set(ylim=(-0.04, 1.04))
     closed = Arm("vote, closed form", plot.BLACK, "", panels.DASHED)

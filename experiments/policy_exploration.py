@@ -50,7 +50,7 @@ Cost on one core: smoke 5 s, quick 15 min, of which the starts take a quarter; p
 (every method, larger policies) some hours on a GPU, not run on a GPU yet.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -272,6 +272,7 @@ def _measured(c: Config, weights: dict, prefix: str) -> dict:
 # --- figure --------------------------------------------------------------------------
 
 ARMS = {method: ADVANTAGES[method] for method in QUICK}
+BASE = replace(ADVANTAGES["base"], hollow=True)  # whose cross needs an edge
 CLIPPED, FREE = where("clip_low < 1"), where("clip_low >= 1")
 
 
@@ -293,9 +294,13 @@ def _passes(df, ax, task: str) -> None:
     """The base policy and GRPO; `_gains` has the other methods, paired with GRPO."""
     df = CLIPPED.where(task=task, method="grpo")(df)
     ks = KS[: len(df["pass"].iloc[0])]
-    for name, column in (("base", "base_pass"), ("grpo", "pass")):
+    sides = (("base_pass", 2**-0.14, BASE), ("pass", 2**0.14, ARMS["grpo"]))
+    for column, shift, arm in sides:  # apart, as bands hide each other
         rows = panels.unrolled(df.assign(y=df[column]), ks, "y")  # pass is a keyword
-        panels.curve(ax, rows, "x", "y", ADVANTAGES[name], limits=(0, 1))
+        found = panels.means(rows.groupby("x").y)
+        at = shift * np.array([*found])
+        look = {"limits": (0, 1), "ls": arm.line, "lw": 0.8}
+        panels.points(ax, at, [*found.values()], arm, **look)
     panels.ticks(ax, "x", ks[::2], log=2)
     ax.set(xlabel="$k$", ylabel="pass@$k$, held out", ylim=(0.28, 1.02))
 
@@ -311,24 +316,25 @@ def _gains(df, ax, task: str) -> None:
     ks = KS[: len(grpo.iloc[0])]
     long = panels.unrolled(df[df.method != "grpo"], ks, "gain", ["method"])
     long = long[long.x.isin(ks[::2])]
-    width, marks = np.log2(ks[-1]) + 3.6, {}
+    width, marks = np.log2(ks[-1]) + 4.4, {}
     shown = [m for m in ARMS if (long.method == m).any()]
     for block, method in enumerate(shown):
         found = panels.means(long[long.method == method].groupby("x").y)
         at = block * width + np.log2([*found])
         look = {"ls": "-", "lw": 0.8}
         panels.points(ax, at, [*found.values()], ARMS[method], **look)
-        marks |= {block * width + np.log2(k): str(k) for k in (ks[0], 16, ks[-1])}
+        ends = (ks[0], ks[-1])
+        marks |= {block * width + np.log2(k): str(k) * (k in ends) for k in found}
         words = ARMS[method].label.replace("-D", "-\nD").replace("-REIN", "-REIN-\n")
         panels.note(ax, (block + 0.5) / len(shown), 0.99, words, ha="center",
                     va="top", color=ARMS[method].color)  # fmt: skip
         if block:
-            panels.reference(ax, x=block * width - 1.8, color=panels.FAINT)
+            panels.reference(ax, x=block * width - 2.2, color=panels.FAINT)
     panels.reference(ax, y=0, color=ARMS["grpo"].color)
     panels.ticks(ax, "x", marks)
     ax.tick_params(axis="x", labelsize=panels.SMALL)
     ax.set(xlabel="$k$", ylabel="pass@$k$ minus GRPO's",
-           xlim=(-1.8, len(shown) * width - 1.8))  # fmt: skip
+           xlim=(-2.2, len(shown) * width - 2.2))  # fmt: skip
 
 
 def _entropies(df, ax, task: str) -> None:
@@ -341,24 +347,29 @@ def _entropies(df, ax, task: str) -> None:
     panels.apart(ax, main, "x", "y", "method", ARMS, spread=0.5 * move)
     for edge in np.arange(1, parts) * move:
         panels.reference(ax, x=edge + 0.5, color=panels.FAINT)
+    split = np.array_split(1 + np.arange(steps), parts)
+    quarters = {part.mean(): f"{part[0]}\N{EN DASH}{part[-1]}" for part in split}
     if len(free := df[df.clip_low >= 1]):
         late = free.assign(entropy=free.entropy.map(lambda e: e[steps // 3 :]))
-        _at_the_end(_ratios(late, 1), ax, "y", steps, 0.7 * move)
+        at = _at_the_end(_ratios(late, 1), ax, "y", steps, 0.7 * move)
+        quarters[at] = "no clip"
     panels.reference(ax, y=1, color=ARMS["grpo"].color)
-    ax.set_ylabel("entropy over GRPO's")
+    panels.ticks(ax, "x", quarters)
+    ax.tick_params(axis="x", labelsize=panels.SMALL)
+    ax.set(xlabel="RL steps", ylabel="entropy over GRPO's")
 
 
-def _at_the_end(df, ax, y: str, steps: int, width: float) -> None:
-    """In a strip beside the training, hollow: the means of y without the clip."""
+def _at_the_end(df, ax, y: str, steps: int, width: float) -> float:
+    """In a strip beside the training, hollow: the means of y without the clip; return
+    the strip's middle.
+    """
     at, edge = steps + 1.3 * width, steps + width / 2
     look = {"mfc": "white", "mew": 0.8, "ls": "", "label": "_", "spread": 0.8 * width}
     panels.apart(ax, df.assign(x=at), "x", y, "method", ARMS, **look)
     ax.axvspan(edge, at + 0.8 * width, color=panels.SHADE, lw=0, zorder=-1)
     ax.set_xlim(min(ax.get_xlim()[0], 0), at + 0.8 * width)
     ax.spines.bottom.set_bounds(ax.get_xlim()[0], edge)  # the strip has no steps
-    ticks = {x: f"{x:g}" for x in np.linspace(0, steps, 5)}
-    panels.ticks(ax, "x", ticks | {at: "no clip"})
-    ax.set_xlabel("RL step")
+    return at
 
 
 @figure("agrae7", "left", title="Rule: the clip orders entropies")
@@ -366,20 +377,19 @@ def draw_rule_entropy(df, ax):
     """Policy entropy in reinforcement learning of a tiny transformer on sums of digits
     modulo 12 (task rule), divided by GRPO's of the same seed, in quarters of the
     training, whose marks stand side by side; right, hollow, the ratio without PPO's
-    clip, over the last two thirds of the steps. Bars, here and in (b) to (f), and bands
-    are 95 % intervals over eight seeds; those that lean to one side are of skewed
-    samples.
+    clip, over the last two thirds of the steps. Bars, here and in (b) to (f), are 95 %
+    intervals over eight seeds; those that lean to one side are of skewed samples.
     """
     _entropies(df, ax, "rule")
     ax.set_ylim(0, None)
-    panels.key(ax, [ADVANTAGES["base"], *ARMS.values()])
+    panels.key(ax, [BASE, *ARMS.values()])
 
 
 @figure("agrae7", "mid", title="Rule: GRPO lifts pass@1")
 def draw_rule_passes(df, ax):
     """pass@k on held-out sums of digits modulo 12 (task rule) before reinforcement
-    learning (base) and after GRPO, with 95 % intervals over seeds. The y axis begins at
-    0.28.
+    learning (base) and after GRPO, with 95 % intervals over seeds; marks of one k stand
+    side by side. The y axis begins at 0.28.
     """
     _passes(df, ax, "rule")
 
@@ -387,7 +397,8 @@ def draw_rule_passes(df, ax):
 @figure("agrae7", "right", title="Rule: two lose, most at small $k$")
 def draw_rule_gains(df, ax):
     """pass@k on held-out sums of digits modulo 12 (task rule) of each method minus
-    GRPO's, paired by seed, with 95 % intervals; black, GRPO.
+    GRPO's, paired by seed, at k = 1, 4, 16, 64 and 256, with 95 % intervals; black,
+    GRPO.
     """
     _gains(df, ax, "rule")
     ax.set_ylim(-0.56, 0.24)
@@ -415,7 +426,8 @@ def draw_countdown_passes(df, ax):
 @figure("agrae7", "right", row=1, title="Countdown: two gain at large $k$")
 def draw_countdown_gains(df, ax):
     """pass@k on held-out prompts of countdown (reach a target by arithmetic) of each
-    method minus GRPO's, paired by seed, with 95 % intervals; black, GRPO.
+    method minus GRPO's, paired by seed, at k = 1, 4, 16, 64 and 256, with 95 %
+    intervals; black, GRPO.
     """
     _gains(df, ax, "countdown")
     ax.set_ylim(-0.21, 0.12)

@@ -231,14 +231,15 @@ def draw_penalties(df, ax):
     panels.note(ax, 0.05, 0.64, "ideal at 0: $\\infty$", color=SOFT["ideal"].color)
 
 
-@figure("soft1", "right", title="Each run finds the order")
+@figure("soft1", "right", title="From 1, each run finds the order")
 def draw_order(df, ax):
     """Ratios of tuned penalties on breaking three symmetries, adapted once in training
     from a start of 1: every run is right, as no ratio is below 1. The true map violates
     the shifts along one axis of the torus by 0.1, along another by 0.3 and along the
-    third by 1 times the norm of its equivariant part. Each block is one of six orders:
-    below it are the places of the three axes, the least violated one at the left.
-    Marks are runs.
+    third by 1 times the norm of its equivariant part. Each block is one of six orders
+    of the axes A, B and C, of 4, 3 and 2 places, with the least violated axis at the
+    left. Marks are runs. From a start of 100, which is not drawn, 5 of 48 runs have two
+    penalties in the wrong order.
     """
     rows, names = ORDER.where(start=1.0)(df), {}
     levels = sorted(rows.eps_4.unique())
@@ -252,14 +253,14 @@ def draw_order(df, ax):
             inside = "white" if arm.hollow else arm.color
             look = arm.look | {"linestyle": "", "mfc": inside, "mew": 0.7, "ms": 3}
             ax.plot(np.full(len(ratio), k + at), ratio, **look)
-        names[k] = " ".join(map(str, order))
+        names[k] = " ".join("ABC"[SHAPE.index(axis)] for axis in order)
         if k:
             panels.reference(ax, x=k - 0.5, ymax=0.82, color=panels.FAINT)
     panels.reference(ax, y=1)
     panels.ticks(ax, "x", names)
     ax.tick_params(axis="x", labelsize=panels.SMALL, length=0)
     panels.ticks(ax, "y", (1, 3, 10, 30, 100), log=10)
-    ax.set(xlabel="axes of the torus, by rising $\\epsilon$",
+    ax.set(xlabel="axes A, B, C of the torus, by rising $\\epsilon$",
            ylabel="ratio of tuned penalties $\\lambda$",
            xlim=(-0.5, 5.5), ylim=(0.8, 420))  # fmt: skip
     listed = panels.handles(STEPS, lines=False)
