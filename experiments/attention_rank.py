@@ -393,7 +393,7 @@ def _rank_panel(df, ax, product: str, names):
     ax.set(ylabel=f"rank of {PRODUCTS[product].label} / full rank", ylim=(0, 1.1))
 
 
-@figure("fig8", "left", title="Decay lowers the query-key rank")
+@figure("fig8", "left", title="Factored: query-key rank falls")
 def draw_query_key(df, ax):
     """Rank of a head's query-key product W_Q^T W_K, divided by the full rank, against
     the weight decay of the attention matrices under SGD, for three models: factors that
@@ -403,7 +403,7 @@ def draw_query_key(df, ax):
     _rank_panel(df, ax, "qk", [(0.34, 0.45), (0.49, 1.03), (0.6, 0.71)])
 
 
-@figure("fig8", "mid", title="Decay lowers the value-output rank")
+@figure("fig8", "mid", title="Factored: value-output rank falls")
 def draw_value_output(df, ax):
     """Rank of a head's value-output product W_O W_V, divided by the full rank, against
     the weight decay of the attention matrices under SGD, for factors that decay to zero

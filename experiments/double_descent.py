@@ -169,7 +169,7 @@ ARMS = {
     "pass_risk": Arm("1 pass", plot.ORANGE, "^", "-."),
 }
 PARTS = {
-    "sgd_bias": Arm("bias", plot.GREEN, "v"),
+    "sgd_bias": Arm("bias$^2$", plot.GREEN, "v"),
     "sgd_variance": Arm("variance", plot.PINK, "D"),
 }
 COPIES = {

@@ -262,7 +262,7 @@ def draw_norm(df, ax):
     ax.set(xlabel="step of SGD, momentum 0.9")
 
 
-@figure("noether1", "mid", title="Frozen norms narrow usable rates")
+@figure("noether1", "mid", title="Frozen norms narrow SGD's rates")
 def draw_rates(df, ax):
     """Training loss at the end against the learning rate, without weight decay, of a
     network that divides each weight row by its norm: under SGD, under SGD that resets

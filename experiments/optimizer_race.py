@@ -294,7 +294,7 @@ def _sensitivity(df, ax, **shown: Arm) -> None:
         seeds = tuned[tuned.arm == name].groupby("lr").val_loss
         panels.ranges(ax, seeds, arm, over=rate[name], lw=0.9, mew=0, label=arm.label)
     panels.ticks(ax, "x", panels.fractions(2.0 ** np.arange(-2, 3)), log=10)
-    ax.set(xlabel="learning rate / tuned", ylabel="validation loss (nats)")
+    ax.set(xlabel="learning rate / tuned", ylabel="loss on tuning seeds (nats)")
     ax.set_xlim(1 / 4.8, 4.8)
 
 
@@ -363,12 +363,13 @@ def _rows(df) -> list[str]:
     return [a for a in order if a in LISTED] + [a for a in order if a in WHOLE]
 
 
-@figure("symopt5", "left", row=1, title="Muon, NorMuon beat AdamW")
+@figure("symopt5", "left", row=1, title="Six below AdamW, NorMuon by 0.01")
 def draw_final(df, ax):
     """Final validation loss minus that of AdamW with a separate rate for embedding and
-    head (tables), on seeds that were not tuned on, with 95 % intervals; strokes: single
-    seeds. Below the line: optimizers of one rate. An estimate beyond the axis is
-    written out.
+    head (tables), on fresh seeds, not those of (a) and (b), with 95 % intervals;
+    strokes: single seeds. Dashed: the gain of 0.01 nats that claims ask for; after
+    Holm's correction NorMuon alone has it. Below the line: optimizers of one rate. An
+    estimate beyond the axis is written out.
     """
     order, (low, high) = _rows(df), (-0.05, 0.065)
     found = {arm: difference(arm)(df) for arm in order}
@@ -388,11 +389,13 @@ def draw_final(df, ax):
     panels.forest(ax, rows, {a: OPTIMIZERS[a] for a in shown}, spread=0)
     own = len(LISTED) - 0.5
     panels.reference(ax, y=own)
+    panels.reference(ax, x=-NATS, ls="--")
     look = {"ha": "right", "va": "center", "data": True}
+    panels.note(ax, -NATS, len(order) - 1.8, f"gain of \n{NATS:g} ", **look)
     panels.note(ax, high, 0.5, "embedding, head\nat their own rate", **look)
     panels.note(ax, low + 0.002, own + 0.5, "one rate", **look | {"ha": "left"})
     panels.ticks(ax, "x", (-0.05, 0, 0.05))
-    ax.set(xlabel="final loss minus AdamW's (nats)", xlim=(low, high))
+    ax.set(xlabel="fresh seeds: loss minus AdamW's (nats)", xlim=(low, high))
 
 
 @figure("symopt5", "mid", row=1, title="Rise off tuned rate (0.001 nats)")
@@ -403,10 +406,11 @@ def draw_rises(df, ax):
     """
     scores, rate, order = RACE.scores(df), RACE.used(df).lr, _rows(df)
     rise = [[1000 * _tuning_rise(scores[a], rate[a], f) for f in FACTOR] for a in order]
-    names = ["" if panels.beside(ax) else OPTIMIZERS[a].label for a in order]
+    names = [OPTIMIZERS[a].label for a in order]
     panels.heat(ax, rise, rows=names, columns=[*FACTOR.values()], limits=(0, 150),
                 cmap="Blues", text=lambda v: f"{v:.0f}" if v == v else "")  # fmt: skip
     panels.reference(ax, y=len(LISTED) - 0.5, color="white", lw=2, zorder=3)
+    ax.tick_params(axis="y", labelsize=panels.SMALL)
     ax.set(xlabel="learning rate / tuned")
 
 

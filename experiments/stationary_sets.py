@@ -364,7 +364,7 @@ def draw_final(df, ax):
     panels.legend(ax, "upper right")
 
 
-@figure("fig5", "left", row=1, title="Only symmetric samples stay")
+@figure("fig5", "left", row=1, title="Asymmetric samples leave the set")
 def draw_deviation(df, ax):
     """Distance of SGD from the stationary set on which it starts, u = w or u = -w or a
     line through 0, against the step, in the worst seed: kept at rounding where every
