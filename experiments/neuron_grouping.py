@@ -398,7 +398,7 @@ def _matrix(ax, df, arm: str, column: str = "correlation", paired=False) -> None
     ends = {0: "1", len(logs) - 1: str(len(logs))}
     panels.ticks(ax, "x", ends)
     side = "after" if column.startswith("post") else "before"
-    ax.set(xlabel=f"live neuron {side} the ReLU, reordered", aspect="equal")
+    ax.set(xlabel=f"neuron {side} the ReLU", aspect="equal")
     ax.xaxis.labelpad = -3
     if not (paired and panels.beside(ax)):
         panels.ticks(ax, "y", ends)
