@@ -268,7 +268,8 @@ def draw_contour(df, ax):
         law = rows.groupby("beta").first_term.mean()
         plot.theory(ax, law.index, law, label="$\\beta^N$ term" if n == 1 else "_")
     panels.ticks(ax, "x", BETAS, log=2)
-    ax.set(xlabel="nudge $\\beta$", ylabel="relative error of EP", yscale="log")
+    panels.decades(ax, "y", range(-7, 0))
+    ax.set(xlabel="nudge $\\beta$", ylabel="relative error of EP")
     panels.legend(ax, "lower right")
 
 
@@ -288,7 +289,8 @@ def draw_law(df, ax):
     of backpropagation (BP), against the asymmetry a of the network's weights S + a A (S
     symmetric, A antisymmetric); dashed, the closed form to first order in a.
     """
-    names = {"ylabel": "|EP $-$ BP| / |BP|", "title": "Asymmetry sets the error of EP"}
+    title = "Asymmetry sets the error of EP"
+    names = {"ylabel": "relative distance, EP from BP", "title": title}
     _against_law(df, ax, "deviation", "law", "first order", **names)
 
 

@@ -401,10 +401,9 @@ def _show(ax, df, column: str, scale: bool = True):
     for axis in "xy":
         middles = (edges[1:] + edges[:-1]) / 2
         panels.ticks(ax, axis, dict(zip(middles, names, strict=True)))
-    ax.set(aspect="equal")
     names = {-6: "$\\leq10^{-6}$"} | {p: f"$10^{{{p}}}$" for p in (-4, -2, 0)}
     if scale:
-        panels.colorbar(ax, shown, "|entry| / the largest", names)
+        panels.colorbar(ax, shown, "|entry| / the largest", names, aspect=23)
 
 
 @figure("fig2", "left", title="Hessian, symmetric solution")

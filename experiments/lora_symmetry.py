@@ -297,7 +297,7 @@ def _starts(df, ax, cells: dict[str, str]):
     ax.set(xlabel="loss minus low-rank's (nats)", ylabel="factors at the start")
 
 
-@figure("symopt9", "left", row=1, title="Rate of balanced: 8 of 9 rewritten trail")
+@figure("symopt9", "left", row=1, title="Rate of balanced: 8 of 9 rewritings trail")
 def draw_kept(df, ax):
     """Validation loss of each optimizer minus that of low_rank (steepest factor steps
     that move B A by spectral norm <= 1) from the same start, paired by seed, at the
@@ -309,7 +309,7 @@ def draw_kept(df, ax):
     _starts(df, ax, {"balanced": "own", **dict.fromkeys(MOVED, "kept")})
 
 
-@figure("symopt9", "mid", row=1, title="Rate of each start: 8 of 9 rewritten trail")
+@figure("symopt9", "mid", row=1, title="Rate of each start: 8 of 9 rewritings trail")
 def draw_own(df, ax):
     """Validation loss of each optimizer minus that of low_rank (steepest factor steps
     that move B A by spectral norm <= 1) from the same start, paired by seed, each at

@@ -275,9 +275,9 @@ ROTATED = Arm("rotated at random", plot.BLUE)
 AXES = Arm("in the principal axes (where it was run)", plot.ORANGE, "s", hollow=True)
 BASES = {"rotated": ROTATED, "axes": AXES}
 TURNED_IN = {
-    "embedding": Arm("embedding", plot.ORANGE, "s", hollow=True),
-    "sensing": Arm("sensing", plot.BLUE),
-    "head": Arm("head", plot.BLACK, "X"),
+    "embedding": Arm("embedding", plot.PINK, "^"),
+    "sensing": Arm("sensing", plot.GREEN, "D"),
+    "head": Arm("head", plot.BLACK, "P"),
 }
 HALVES = {
     "frequent": Arm("frequent half of tokens", plot.BLUE, "<"),

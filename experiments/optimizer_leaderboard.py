@@ -248,8 +248,9 @@ def draw_records(df, ax):
         found = [_gain(df, *SUCCESSIONS[i], "_planned") for i in at]
         panels.points(ax, at, found, arm)
     panels.reference(ax, y=0)
-    panels.ticks(ax, "x", {i: f"{new}" for i, (new, _) in enumerate(SUCCESSIONS)})
-    ax.tick_params(axis="x", labelsize=panels.SMALL, length=0, rotation=90)
+    named = {i: "\n" * (i % 2) + f"{new}" for i, (new, _) in enumerate(SUCCESSIONS)}
+    panels.ticks(ax, "x", named)
+    ax.tick_params(axis="x", labelsize=panels.SMALL, length=0)
     ax.set(xlabel="record (its submission)", ylabel="gain (0.001 nats)")
     panels.legend(ax, "upper right")
 
@@ -299,12 +300,13 @@ def draw_frontier(df, ax):
         best = own.iloc[0]
         ax.plot(best.reach, y, "o", color=LOGS.color, ms=3.6)
         panels.note(ax, best.reach / 1.02, y, f"{best.entry}", **look)
-        panels.note(ax, high, y - 0.36, group, **look)
+        panels.reference(ax, y=y, color=panels.SHADE)
         beyond = " ".join(f"{steps:.0f}" for steps in own.reach[own.reach >= high])
         panels.note(ax, high, y, beyond and f"{beyond} →", **look)
     panels.ticks(ax, "x", (2700, 3300, 4000, 5000, 6000), log=10)
-    ax.set(xlabel="steps to 3.28 nats", xlim=(low, high), yticks=[])
-    ax.set(ylabel="submissions by group", ylim=(len(GROUPS) - 0.5, -0.75))
+    panels.rows_of(ax, GROUPS)
+    ax.tick_params(axis="y", labelsize=panels.SMALL)
+    ax.set(xlabel="steps to 3.28 nats", xlim=(low, high))
 
 
 # --- table ---------------------------------------------------------------------------

@@ -197,9 +197,9 @@ def _equal_at_base(df):
 # --- figure --------------------------------------------------------------------------
 
 LOOKS = {  # widths D: shades of one hue, as colours mean arms in the lower panels
-    32: Arm("D = 32", "#B7A6DB", "o"), 64: Arm("D = 64", "#8C6BB8", "^"),
-    128: Arm("D = 128", "#653494", "s"), 256: Arm("D = 256", "#330A52", "D"),
-    512: Arm("D = 512", plot.BLACK, "v"),
+    32: Arm("$D=32$", "#B7A6DB", "o"), 64: Arm("$D=64$", "#8C6BB8", "^"),
+    128: Arm("$D=128$", "#653494", "s"), 256: Arm("$D=256$", "#330A52", "D"),
+    512: Arm("$D=512$", plot.BLACK, "v"),
 }  # fmt: skip
 UPPER = ("adamw", "embedding", "head")  # arms in the first row of the figure
 
@@ -221,7 +221,7 @@ def _curves(df, ax, arm: str):
     ax.set(xlabel="learning rate", ylabel=ylabel)
 
 
-@figure("symopt8", "left", title="AdamW: best rate falls with D")
+@figure("symopt8", "left", title="AdamW: best rate falls with $D$")
 def draw_adamw(df, ax):
     """Validation loss against the learning rate for each width D, under AdamW with one
     rate for all weights.
@@ -294,7 +294,7 @@ def _forest(df, ax, make):
     panels.rows_of(ax, [a.label for a in WIDTH_RULES.values()], shared=True)
 
 
-@figure("symopt8", "left", row=2, title="Drift, least to largest D")
+@figure("symopt8", "left", row=2, title="Drift, least to largest $D$")
 def draw_drift(df, ax):
     """Octaves (factors of two) by which the best learning rate rises from the least
     width to the largest, by parametrisation; grey, less than one octave. Black bars are
@@ -311,7 +311,7 @@ def draw_drift(df, ax):
     ax.set(xlabel="drift of the best rate (octaves)", xlim=(-4.5, 1.3))
 
 
-@figure("symopt8", "mid", row=2, title="Cost of the least D's best rate")
+@figure("symopt8", "mid", row=2, title="Cost of the least $D$'s best rate")
 def draw_cost(df, ax):
     """Validation loss at the largest width with the learning rate of the grid that is
     best at the least width, minus the loss with the rate that is best at the largest
@@ -320,13 +320,14 @@ def draw_cost(df, ax):
     """
     _forest(df, ax, cost_of_keeping)
     panels.reference(ax, x=NATS.size)
+    panels.note(ax, 1.1 * NATS.size, 5.5, f"{NATS.size:g} nats", data=True, va="center")
     ax.set_xscale("symlog", linthresh=0.01)
     panels.ticks(ax, "x", [0, 0.01, 0.1, 1])
     panels.gap(ax, "x", 0.005)
     ax.set(xlabel="rise of the loss (nats)", xlim=(-0.004, 2.5))
 
 
-@figure("symopt8", "right", row=2, title="Gain at the largest D")
+@figure("symopt8", "right", row=2, title="Gain at the largest $D$")
 def draw_gain(df, ax):
     """Validation loss of AdamW with one rate for all weights minus that of each other
     parametrisation, at the largest width, each at its best rate. Line: half of the gain
@@ -338,7 +339,7 @@ def draw_gain(df, ax):
         place = half.value / 2 + 0.003, 5.5
         panels.note(ax, *place, "half of\nmuP's", data=True, va="center")
     panels.ticks(ax, "x", [0, 0.05, 0.1, 0.15])
-    ax.set(xlabel="AdamW's loss minus the arm's (nats)")
+    ax.set(xlabel="AdamW's loss minus the rule's (nats)")
 
 
 # --- claims --------------------------------------------------------------------------

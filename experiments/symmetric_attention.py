@@ -200,8 +200,8 @@ def _digits(c: Config, seeds):
 
 TEXT, DIGITS = where(task="text"), where(task="digits")
 BESIDE = {  # of forms beside their points: moved by (operations, nats), and aligned
-    "full": (12, -0.05, "right"),
-    "symmetric": (13, 0.0, "left"),
+    "full": (14, 0.038, "right"),
+    "symmetric": (-5, 0.0, "right"),
     "positive": (-5, 0.0, "right"),
     "narrow": (-5, 0.0, "right"),
     "uniform": (14, 0.0, "left"),

@@ -140,6 +140,14 @@ def test_a_colour_scale_stands_beside_its_panel_or_below_it(ax, below):
     assert (bar.x0 > panel.x1) != below
 
 
+@pytest.mark.parametrize("aspect", [20, 5])
+def test_a_colour_scale_is_as_many_times_as_long_as_wide(ax, aspect):
+    panels.colorbar(ax, panels.heat(ax, [[0, 1]]), "entry", aspect=aspect)
+    bar = ax.figure.axes[1]
+    ax.figure.draw_without_rendering()
+    assert bar.bbox.height == pytest.approx(aspect * bar.bbox.width)
+
+
 @pytest.mark.parametrize("scale", ["linear", "log"])
 def test_room_for_a_legend_grows_the_axis_on_its_side(ax, scale):
     ax.plot([1, 2], [1, 10], label="y")

@@ -325,15 +325,22 @@ def heat(
 
 
 def colorbar(
-    ax, shown, label: str, ticks: Mapping[float, str] | None = None, below=False
+    ax,
+    shown,
+    label: str,
+    ticks: Mapping[float, str] | None = None,
+    below=False,
+    aspect: float = 20,
 ) -> None:
     """Draw the colour scale of an image beside its panel, or below it.
 
     shown: the image, as `heat` returns it. label: the title of the scale.
     ticks: {value: text}; None for matplotlib's own.
+    aspect: the length of the scale over its width.
     """
     where = {"location": "bottom"} if below else {"anchor": (0, 1)}
-    bar = ax.figure.colorbar(shown, ax=ax, fraction=0.05, pad=0.03, **where)
+    where |= {"fraction": 0.05, "pad": 0.03, "aspect": aspect}
+    bar = ax.figure.colorbar(shown, ax=ax, **where)
     if ticks is not None:
         bar.set_ticks(list(ticks), labels=list(ticks.values()))
     bar.set_label(label, labelpad=1)
