@@ -221,7 +221,7 @@ def test_the_findings_of_the_readme_are_the_numbers_of_the_claims_they_name():
         for v in agrae
         if v.verdict == "undecided" and v.interval.n > 1
     )
-    assert again == ["failed", "failed", "held"]  # the other two have one seed
+    assert again == ["failed", "failed", "undecided"]  # the other two have one seed
 
 
 def test_readme_names_the_experiments_and_commands_that_exist():
