@@ -94,8 +94,9 @@ reference: figures
 archive: $(READY)
 	@$(PY) -m symlab archive $(if $(FILE),"$(FILE)") $(NAMES) --scale $(SCALE) $(if $(call on,$(REFERENCE)),--reference)
 
+# three workers for two cores: a quarter of the time a test waits for a process or a clock
 test: $(READY)
-	@$(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	@$(PY) -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 test-long: $(READY)
 	@SYMLAB_NETWORKS=500 $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m ""
