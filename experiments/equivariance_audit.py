@@ -566,7 +566,7 @@ def _decade(log: float) -> str:
     return f"{log:.{0 if log < -3 else 1}f}".replace("-", "−")
 
 
-@figure("symopt1", "left", title="Only symmetric keeps every symmetry")
+@figure("symopt1", "left", title="Symmetric rules with a cut-off keep all")
 def draw_symmetries(df, ax):
     """How many blocks violate each kind of symmetry (of the blocks in brackets, to
     which it applies), by optimizer; an empty cell stands for none. A symmetry is

@@ -363,7 +363,7 @@ def _rows(df) -> list[str]:
     return [a for a in order if a in LISTED] + [a for a in order if a in WHOLE]
 
 
-@figure("symopt5", "left", row=1, title="Six below AdamW, NorMuon by 0.01")
+@figure("symopt5", "left", row=1, title="Six rules end below AdamW")
 def draw_final(df, ax):
     """Final validation loss minus that of AdamW with a separate rate for embedding and
     head (tables), on fresh seeds, not those of (a) and (b), with 95 % intervals;

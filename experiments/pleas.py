@@ -270,7 +270,7 @@ def draw_merges(df, ax):
     panels.key(ax, key, lines=False)
 
 
-@figure("lmc2", "right", row=1, title="5 layers: least squares adds 0.11 or more")
+@figure("lmc2", "right", row=1, title="What each part of a merge adds")
 def draw_gains(df, ax):
     """Gains in test accuracy with 64 samples, paired by networks: of least squares over
     the mean of weights, both after matching of units by activations (AM); of AM over no

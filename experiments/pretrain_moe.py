@@ -500,7 +500,7 @@ def draw_drift(df, ax):
     panels.note(ax, 0.03, 0.02, "row-norm and left polar coincide")
 
 
-@figure("symopt4", "mid", row=1, title="Longer steps, more dead experts")
+@figure("symopt4", "mid", row=1, title="Dead experts by length of step")
 def draw_dead(df, ax):
     """Fraction of experts with less than a tenth of the mean load ("dead"), by router
     rule, for each length of a router row's update, with 95 % intervals that end at 0

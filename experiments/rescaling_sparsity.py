@@ -377,7 +377,7 @@ def draw(df, ax):
     _axes(ax, "learning rate")
 
 
-@figure("fig3", "left", row=1, title="Weight decay is the Lasso")
+@figure("fig3", "left", row=1, title="Decay of $u\\odot v$ is the Lasso")
 def draw_decay(df, ax):
     """Fraction of zero weights (|w| < 1e-4) after full-batch descent on a linear
     regression, against weight decay, with weights w = u*v and with w trained directly;

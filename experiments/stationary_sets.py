@@ -306,7 +306,7 @@ def draw_product(df, ax):
     _product(ax, rows, PRODUCT, lw=2.4, alpha=0.75)
 
 
-@figure("fig5", "mid", title="From elsewhere, descent keeps off")
+@figure("fig5", "mid", title="Off the sets, descent ends at $uw=1$")
 def draw_elsewhere(df, ax):
     """Gradient descent on the loss (u w - 1)^2 from points off the stationary sets
     u = w and u = -w (dashed), of 16 seeds: it stops where u w = 1, which is near u = w

@@ -466,8 +466,8 @@ ADVANTAGES = {  # estimators of symlab.rlvr, and the policy before training
     "agrae": Arm("A-GRAE", PINK, "s"),
     "agrae_released": Arm("A-GRAE, released", PINK, "X", ":"),
     "w_reinforce": Arm("W-REINFORCE", SKY, "D", (0, (4, 1, 1, 1, 1, 1))),
-    "psr": Arm("PSR", ORANGE, "<", ":"),
-    "nsr": Arm("NSR", BLUE, ">", "-."),
+    "psr": Arm("PSR", GREEN, "<"),
+    "nsr": Arm("NSR", SKY, ">", "--"),
 }
 IN_WORDS = {  # those of them that statements name, with what they do
     "positive_dominant": "Positive-Dominant (GRPO with the advantages of right "
